@@ -1,0 +1,299 @@
+#include "cache/client/cached_source.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+namespace shardfs {
+
+namespace {
+
+std::size_t slot_of(std::uint64_t place) {
+  return (place * 0x9E3779B97F4A7C15U) >> 58;  // Fibonacci hashing, to 6 bits
+}
+
+bool is_gone(const Error& error) { return error.kind == ErrorKind::NotFound; }
+
+/// The server has said so, and its connection is as good as before.
+bool is_an_answer(const Error& error) {
+  return error.kind == ErrorKind::Corrupt ||
+         (error.kind == ErrorKind::Io && error.sys_errno != ETIMEDOUT);
+}
+
+}  // namespace
+
+CachedSource::CachedSource(std::unique_ptr<FileSource> file, const CacheOptions& options)
+    : file_(std::move(file)),
+      link_(options, file_->fd(), file_->name(), static_cast<Unit>(units_of(file_->size()))) {}
+
+Result<std::unique_ptr<CachedSource>> CachedSource::open(std::unique_ptr<FileSource>& file,
+                                                         const CacheOptions& options) {
+  std::unique_ptr<CachedSource> source(new CachedSource(std::move(file), options));
+  auto line = source->link_.take();
+  if (line) {
+    source->set_attached((*line)->attached());
+    source->link_.give_back(std::move(*line));
+    return source;
+  }
+  if (is_gone(line.error())) {  // The one before may still be ending.
+    source->note_gone(line.error());
+    return source;
+  }
+  file = std::move(source->file_);
+  return std::unexpected(line.error());
+}
+
+CachedSource::Mapped CachedSource::attached() const {
+  const std::shared_lock lock(attached_mutex_);
+  return attached_;
+}
+
+void CachedSource::set_attached(const Mapped& now) const {
+  const std::unique_lock lock(attached_mutex_);
+  attached_ = now;
+}
+
+// ---- the mirror ----
+
+bool CachedSource::has(const Attached* cache, std::uint64_t offset, std::uint64_t length) {
+  if (cache == nullptr) return false;
+  const Unit last = unit_at(offset + length - 1);
+  for (Unit unit = unit_at(offset); unit <= last; ++unit) {
+    if (!cache->map.contains(unit)) return false;
+  }
+  return true;
+}
+
+void CachedSource::touch(const Attached& cache, std::uint64_t offset, std::uint64_t length) const {
+  const bool goes_on = ends_[slot_of(offset)].load(std::memory_order_relaxed) == offset;
+  ends_[slot_of(offset + length)].store(offset + length, std::memory_order_relaxed);
+  cache.touches.add(unit_at(offset), length, !goes_on);
+}
+
+Result<void> CachedSource::read_mirror(const Attached& cache, std::uint64_t offset,
+                                       std::span<std::byte> out) const {
+  SHARDFS_CHECK(checked_ ? read_checked(cache, offset, out) : read_unchecked(cache, offset, out));
+  touch(cache, offset, out.size());
+  return {};
+}
+
+Result<void> CachedSource::read_chunk(const Attached& cache, std::uint64_t offset,
+                                      std::span<std::byte> whole) const {
+  SHARDFS_CHECK(read_unchecked(cache, offset, whole));
+  if (checksum64(whole) == cache.sums.of(unit_at(offset), offset % kUnitBytes / kChunkBytes))
+    return {};
+  return fail(ErrorKind::Corrupt, name() + ": its copy in the cache is damaged");
+}
+
+/// By whole chunks: those of which only a part is wanted by way of a buffer.
+Result<void> CachedSource::read_checked(const Attached& cache, std::uint64_t offset,
+                                        std::span<std::byte> out) const {
+  thread_local Bytes buffer;
+  while (!out.empty()) {
+    const std::uint64_t begin = offset / kChunkBytes * kChunkBytes;
+    const std::uint64_t length = std::min(kChunkBytes, size() - begin);
+    const std::uint64_t skip = offset - begin;
+    const std::uint64_t wanted = std::min<std::uint64_t>(length - skip, out.size());
+    if (wanted == length) {
+      SHARDFS_CHECK(read_chunk(cache, begin, out.first(length)));
+    } else {
+      buffer.resize(length);
+      SHARDFS_CHECK(read_chunk(cache, begin, buffer));
+      std::ranges::copy(ByteSpan(buffer).subspan(skip, wanted), out.begin());
+    }
+    offset += wanted;
+    out = out.subspan(wanted);
+  }
+  return {};
+}
+
+Result<void> CachedSource::read_unchecked(const Attached& cache, std::uint64_t offset,
+                                          std::span<std::byte> out) const {
+  std::size_t done = 0;
+  while (done < out.size()) {
+    const ssize_t n = ::pread(cache.mirror.get(), out.data() + done, out.size() - done,
+                              static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return fail_errno(n == 0 ? EIO : errno, name(), "cannot read the mirror");
+    done += static_cast<std::size_t>(n);
+  }
+  return {};
+}
+
+Result<void> CachedSource::try_read_at(std::uint64_t offset, std::span<std::byte> out) const {
+  if (out.empty()) return {};
+  const auto cache = attached();
+  if (distrust_ || offset + out.size() > size() || !has(cache.get(), offset, out.size()) ||
+      !read_mirror(*cache, offset, out))
+    return would_wait();
+  hit_bytes_.fetch_add(out.size(), std::memory_order_relaxed);
+  return {};
+}
+
+// ---- with a server ----
+
+Result<void> CachedSource::read_at(std::uint64_t offset, std::span<std::byte> out) const {
+  return read_by_units(offset, out, distrust_);
+}
+
+Result<void> CachedSource::reread_at(std::uint64_t offset, std::span<std::byte> out) const {
+  return read_by_units(offset, out, true);
+}
+
+Result<void> CachedSource::read_by_units(std::uint64_t offset, std::span<std::byte> out,
+                                         bool distrust) const {
+  if (offset > size() || out.size() > size() - offset) return file_->read_at(offset, out);
+  while (!out.empty()) {
+    const std::uint64_t end = (offset / kUnitBytes + 1) * kUnitBytes;
+    const auto part = out.first(std::min<std::uint64_t>(out.size(), end - offset));
+    const auto cache = attached();
+    if (!distrust && has(cache.get(), offset, part.size()) && read_mirror(*cache, offset, part)) {
+      hit_bytes_.fetch_add(part.size(), std::memory_order_relaxed);
+    } else {
+      SHARDFS_CHECK(read_part(offset, part, distrust));
+    }
+    offset += part.size();
+    out = out.subspan(part.size());
+  }
+  return {};
+}
+
+/// What readers are told that still wait when the mount ends: not EINTR, which they would try
+/// again.
+std::unexpected<Error> CachedSource::ending() const {
+  return fail_errno(EIO, name(), "not read, for the mount is ending");
+}
+
+/// Bytes of one unit that are not in the mirror, as far as is known here.
+Result<void> CachedSource::read_part(std::uint64_t offset, std::span<std::byte> out,
+                                     bool distrust) const {
+  // A server may have died since the last request; the next one is asked once more.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    auto line = link_.take();
+    if (!line && line.error().kind == ErrorKind::Interrupted) return ending();
+    if (!line && line.error().kind == ErrorKind::Corrupt) return std::unexpected(line.error());
+    if (!line) {
+      note_gone(line.error());
+      break;
+    }
+    note_back();
+    set_attached((*line)->attached());
+    const auto done = ask(**line, offset, out, distrust);
+    if (done || is_an_answer(done.error())) link_.give_back(std::move(*line));
+    if (!done && done.error().kind == ErrorKind::Interrupted) return ending();
+    if (done || !is_gone(done.error())) return done;
+    link_.forget_all();
+    note_gone(done.error());
+  }
+  return read_direct(offset, out);
+}
+
+Result<void> CachedSource::ask(Line& line, std::uint64_t offset, std::span<std::byte> out,
+                               bool distrust) const {
+  while (!out.empty()) {
+    const auto part = out.first(std::min<std::size_t>(out.size(), kBufferBytes));
+    const WantRequest request{.offset = offset,
+                              .length = static_cast<std::uint32_t>(part.size()),
+                              .archive = line.archive(),
+                              .flags = distrust ? WantRequest::kDistrust : 0};
+    SHARDFS_TRY(const Packet answer, line.call(Message::Want, encode(request)));
+    if (answer.type == Message::Failed) return std::unexpected(failure_in(answer));
+    if (answer.type == Message::Local) {
+      // A mirror that cannot be read is as good as a damaged one.
+      if (!read_mirror(*line.attached(), offset, part)) {
+        if (distrust) return fail(ErrorKind::NotFound, "cache: the mirror cannot be read");
+        distrust = true;
+        continue;
+      }
+    } else if (answer.type == Message::Buffer) {
+      SHARDFS_CHECK(line.take_buffer(part));
+      touch(*line.attached(), offset, part.size());
+    } else {
+      return fail(ErrorKind::NotFound, "cache: the server speaks another protocol");
+    }
+    miss_bytes_.fetch_add(part.size(), std::memory_order_relaxed);
+    offset += part.size();
+    out = out.subspan(part.size());
+  }
+  return {};
+}
+
+// ---- without a server ----
+
+Result<void> CachedSource::read_direct(std::uint64_t offset, std::span<std::byte> out) const {
+  SHARDFS_CHECK(file_->read_at(offset, out));
+  direct_bytes_.fetch_add(out.size(), std::memory_order_relaxed);
+  return {};
+}
+
+void CachedSource::note_gone(const Error& why) const {
+  if (!gone_.exchange(true))
+    spdlog::warn("{}: no cache server ({}); reading the archive itself until there is one", name(),
+                 why.message);
+}
+
+void CachedSource::note_back() const {
+  if (gone_.exchange(false)) spdlog::info("{}: there is a cache server again", name());
+}
+
+void CachedSource::cancel() const {
+  link_.cancel();
+  file_->cancel();
+}
+
+// ---- hints and figures ----
+
+/// One request and its answer; a server that has died since the last one is no reason to fail.
+Result<Packet> CachedSource::request(Message type,
+                                     const std::function<Bytes(const Line&)>& payload) const {
+  Result<Packet> answer = fail(ErrorKind::NotFound, "cache: no server");
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    SHARDFS_TRY(auto line, link_.take());
+    answer = line->call(type, payload(*line));
+    if (answer) link_.give_back(std::move(line));
+    if (answer || !is_gone(answer.error())) return answer;
+    link_.forget_all();
+  }
+  return answer;
+}
+
+Result<void> CachedSource::hint(std::span<const HintRange> ranges, bool replace) const {
+  constexpr std::size_t kMost = 1024;  // what one packet holds
+  do {
+    const auto part = ranges.first(std::min(ranges.size(), kMost));
+    SHARDFS_TRY(const Packet answer, request(Message::Hint, [&](const Line& line) {
+                  const HintRequest head{line.archive(), replace ? HintRequest::kReplace : 0};
+                  return encode(head, std::as_bytes(part));
+                }));
+    if (answer.type != Message::Done) return fail(ErrorKind::NotFound, "cache: no such answer");
+    ranges = ranges.subspan(part.size());
+    replace = false;
+  } while (!ranges.empty());
+  return {};
+}
+
+Result<std::string> CachedSource::server_figures() const {
+  SHARDFS_TRY(const Packet answer, request(Message::Stat, [](const Line& line) {
+                return encode(StatRequest{line.archive()});
+              }));
+  return std::string(as_text(answer.payload));
+}
+
+CacheCounters CachedSource::counters() const {
+  return {hit_bytes_.load(), miss_bytes_.load(), direct_bytes_.load()};
+}
+
+std::vector<Unit> CachedSource::present_units() const {
+  const auto cache = attached();
+  std::vector<Unit> units;
+  for (Unit unit = 0; cache && unit < units_of(size()); ++unit) {
+    if (cache->map.contains(unit)) units.push_back(unit);
+  }
+  return units;
+}
+
+}  // namespace shardfs

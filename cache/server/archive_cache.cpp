@@ -1,0 +1,439 @@
+#include "cache/server/archive_cache.h"
+
+#include <algorithm>
+#include <functional>
+#include <iterator>
+#include <random>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "fs/base/bytes.h"
+
+namespace shardfs {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// Before the mirror is read again to be sealed: nobody waits for that, and the readers of a first
+/// epoch need the processor.
+constexpr milliseconds kVerifyAfter{2000};
+/// Before staging begins: the mount reads the index first, in one or two units, which would
+/// otherwise share the store's bandwidth with as many others as may be in flight.
+constexpr milliseconds kIndexFirst{30};
+/// Before staging goes on that has found no room, or has failed; then ever later.
+constexpr milliseconds kStageAgain{1000};
+constexpr milliseconds kStageLatest{60'000};
+/// How often the clients' counts of touches are looked at.
+constexpr milliseconds kCollectEvery{100};
+/// How long the files of a unit that cannot be read whole are read one by one, before it is tried
+/// again.
+constexpr milliseconds kByRanges{10'000};
+/// Small reads are for whole pages: the store's own page cache works in those.
+constexpr std::uint64_t kSmall = 4096;
+/// A unit that was damaged so often is damaged in the archive: it is left as it is.
+constexpr std::uint8_t kMostDistrust = 2;
+/// Hinted units that are made ready before others are looked at.
+constexpr std::size_t kHintedAhead = 16;
+
+milliseconds jitter(std::uint32_t most_ms) {
+  std::random_device random;
+  return milliseconds(most_ms == 0 ? 0 : random() % most_ms);
+}
+
+}  // namespace
+
+ArchiveCache::ArchiveCache(UniqueFd store_fd, std::string path, const ArchiveFacts& facts,
+                           Tier tier, Mirror its_mirror, UnitMap its_map, SumMap its_sums,
+                           TouchMap its_touches, std::span<const UnitRecord> known, Budget& budget,
+                           Ledger& ledger)
+    : store(std::move(store_fd), std::move(path), facts),
+      mirror(std::move(its_mirror)),
+      map(std::move(its_map)),
+      sum_map(std::move(its_sums)),
+      touches(std::move(its_touches)),
+      asked_(tier),
+      budget_(budget),
+      ledger_(ledger),
+      admission_(static_cast<Unit>(units_of(facts.size)), facts.size),
+      states_(units_of(facts.size), State::Absent),
+      has_sums_(states_.size()),
+      distrusted_(states_.size()),
+      store_pause_(kStageAgain) {
+  const auto add = [&](Unit unit) {
+    if (states_[unit] == State::Present) return;
+    states_[unit] = State::Present;
+    ++present_;
+    map.set(unit, true);
+    admission_.kept(unit);
+  };
+  for (const UnitRecord& record : known) {
+    if (record.unit >= units() || mirror.is_new()) continue;
+    sum_map.set(record.unit, record.sums);
+    has_sums_[record.unit] = true;
+    add(record.unit);
+  }
+  for (Unit unit = 0; mirror.is_sealed() && unit < units(); ++unit) add(unit);
+}
+
+void ArchiveCache::opened(const CacheLimits& limits) {
+  if (clients_++ == 0) stage_after_ = Clock::now() + kIndexFirst + jitter(limits.jitter_ms);
+}
+
+// ---- what clients ask ----
+
+void ArchiveCache::want(Waiter waiter, bool distrusted) {
+  if (waiter.length == 0 || waiter.length > kBufferBytes || waiter.offset >= facts().size ||
+      waiter.length > facts().size - waiter.offset ||
+      unit_at(waiter.offset) != unit_at(waiter.offset + waiter.length - 1)) {
+    return waiter.to->send_error({ErrorKind::Invalid, 0, "cache: a range that is none"});
+  }
+  const Unit unit = unit_at(waiter.offset);
+  if (distrusted) {
+    distrust(unit);
+    return want_range(std::move(waiter), &fresh_);
+  }
+  if (states_[unit] == State::Present) return waiter.to->send(Message::Local);
+  if (states_[unit] == State::Absent) {
+    const auto hinted = hints_.find(waiter.offset, waiter.length,
+                                    [&](ByteSpan bytes) { waiter.to->send_bytes(bytes); });
+    if (hinted == Hints::Outcome::Here) return;
+    if (hinted == Hints::Outcome::Coming) {
+      ranges_[{waiter.offset, waiter.length}].push_back(std::move(waiter));
+      return;
+    }
+    if (is_failing(unit)) return want_range(std::move(waiter), &once_);
+    if (!admit(unit)) return want_range(std::move(waiter));
+    queue(unit);
+  }
+  if (states_[unit] == State::Queued) demand_.push_back(unit);
+  waiting_[unit].push_back(std::move(waiter));
+}
+
+void ArchiveCache::hint(std::span<const HintRange> ranges, bool replace) {
+  std::vector<HintRange> real;
+  std::ranges::copy_if(ranges, std::back_inserter(real), [&](const HintRange& range) {
+    return range.length > 0 && range.offset < facts().size &&
+           range.length <= facts().size - range.offset;
+  });
+  hints_.add(real, replace);
+}
+
+/// It could not be read whole a little while ago.
+bool ArchiveCache::is_failing(Unit unit) {
+  const auto at = failed_.find(unit);
+  if (at == failed_.end() || Clock::now() < at->second) return at != failed_.end();
+  failed_.erase(at);
+  return false;
+}
+
+/// The mirror can take the unit, room apart.
+bool ArchiveCache::may_hold(Unit unit) const {
+  return !mirror.is_sealed() && distrusted_[unit] <= kMostDistrust;
+}
+
+/// Takes room for a unit, if need be that of another one that is read less.
+bool ArchiveCache::admit(Unit unit) {
+  if (!may_hold(unit)) return false;
+  if (budget_.take(size_of(unit), mirror.is_in_memory())) return true;
+  full_ = true;
+  collect_touches();
+  const auto victim = admission_.victim_for(unit);
+  if (!victim || states_[*victim] != State::Present) return false;
+  // The short last unit makes no room for another, and is read less only because it is short.
+  if (size_of(*victim) < size_of(unit)) return false;
+  evict(*victim);
+  return budget_.take(size_of(unit), mirror.is_in_memory());
+}
+
+void ArchiveCache::queue(Unit unit) { states_[unit] = State::Queued; }
+
+// Clients may be reading it: they will see that the bytes are not what they should be.
+void ArchiveCache::evict(Unit unit) {
+  map.set(unit, false);
+  states_[unit] = State::Absent;
+  has_sums_[unit] = false;
+  --present_;
+  admission_.dropped(unit);
+  mirror.drop(unit);
+  if (!mirror.is_in_memory()) ledger_.note_dropped(facts().id, unit);
+  budget_.give_back(size_of(unit), mirror.is_in_memory());
+}
+
+void ArchiveCache::distrust(Unit unit) {
+  if (states_[unit] != State::Present) return;
+  if (distrusted_[unit] > kMostDistrust) return;
+  const bool again = ++distrusted_[unit] <= kMostDistrust;
+  if (damage_lines_.now())
+    spdlog::warn("{}: what was cached of unit {} of {} is damaged{}", store.path(), unit, units(),
+                 again ? "; fetching it again" : " again and again; left as it is");
+  if (!again) return;
+  if (const auto done = mirror.unseal(); !done) {
+    if (disk_lines_.now()) spdlog::warn("{}", done.error().message);
+    distrusted_[unit] = kMostDistrust + 1;
+    return;
+  }
+  evict(unit);
+  if (admit(unit)) {
+    queue(unit);
+    demand_.push_back(unit);
+  }
+}
+
+/// Past the mirror: just these bytes, in whole pages.
+void ArchiveCache::want_range(Waiter waiter, std::set<Range>* how) {
+  const std::uint64_t begin = waiter.offset / kSmall * kSmall;
+  const std::uint64_t end = std::min(round_up(waiter.offset + waiter.length, kSmall), facts().size);
+  auto& waiters = ranges_[{begin, end - begin}];
+  if (waiters.empty()) ranges_due_.emplace_back(begin, end - begin);
+  waiters.push_back(std::move(waiter));
+  if (how != nullptr) how->insert({begin, end - begin});
+}
+
+// ---- what is to be done ----
+
+std::optional<Unit> ArchiveCache::first_queued(std::deque<Unit>& list) {
+  while (!list.empty()) {
+    const Unit unit = list.front();
+    list.pop_front();
+    if (states_[unit] != State::Queued) continue;  // Another list had it first.
+    states_[unit] = State::Fetching;
+    return unit;
+  }
+  return std::nullopt;
+}
+
+std::optional<Work> ArchiveCache::next(Clock::time_point now, bool small) {
+  if (const auto unit = first_queued(demand_)) return Work{Work::Kind::Unit, *unit};
+  if (!ranges_due_.empty() && small) {
+    const auto [offset, length] = ranges_due_.front();
+    ranges_due_.pop_front();
+    const bool fresh = fresh_.erase({offset, length}) > 0;
+    const bool once = once_.erase({offset, length}) > 0;
+    return Work{Work::Kind::Range, unit_at(offset), offset, length, fresh, once};
+  }
+  if (clients_ == 0) return std::nullopt;
+  if (auto work = prefetch()) return work;
+  if (now < stage_after_) return std::nullopt;
+  if (auto work = stage()) return work;
+  if (verifying_ || !is_verifiable() || now < verify_after_) return std::nullopt;
+  verifying_ = true;
+  return Work{Work::Kind::Verify};
+}
+
+/// Whether a hinted range is in the mirror or on its way there; there it goes if there is room.
+bool ArchiveCache::is_coming(const HintRange& range) {
+  bool all = true;
+  const Unit last = unit_at(range.offset + range.length - 1);
+  for (Unit unit = unit_at(range.offset); unit <= last; ++unit) {
+    if (states_[unit] == State::Queued || states_[unit] == State::Fetching)
+      hinted_now_.insert(unit);
+    if (states_[unit] != State::Absent) continue;
+    const bool room = may_hold(unit) && budget_.take(size_of(unit), mirror.is_in_memory());
+    if (room) {
+      queue(unit);
+      hinted_.push_back(unit);
+      hinted_now_.insert(unit);
+    }
+    all = all && room;
+  }
+  return all;
+}
+
+std::optional<Work> ArchiveCache::prefetch() {
+  if (const auto unit = first_queued(hinted_)) return Work{Work::Kind::Unit, *unit};
+  if (hints_.is_empty() || hinted_.size() > kHintedAhead) return std::nullopt;
+  const auto fetch = hints_.next([&](const HintRange& range) { return is_coming(range); },
+                                 [&] { return hinted_.size() <= kHintedAhead; });
+  if (fetch) return Work{Work::Kind::Prefetch, 0, fetch->offset, fetch->length};
+  if (const auto unit = first_queued(hinted_)) return Work{Work::Kind::Unit, *unit};
+  return std::nullopt;
+}
+
+std::optional<Work> ArchiveCache::stage() {
+  if (mirror.is_sealed()) return std::nullopt;
+  while (cursor_ < units() &&
+         (states_[cursor_] != State::Absent || is_failing(cursor_) || !may_hold(cursor_)))
+    ++cursor_;
+  if (cursor_ == units()) return std::nullopt;
+  if (!budget_.take(size_of(cursor_), mirror.is_in_memory())) {
+    if (!full_) spdlog::info("{}: {} of {} units fit", store.path(), present_, units());
+    full_ = true;
+    stage_after_ = Clock::now() + kStageAgain;
+    return std::nullopt;
+  }
+  states_[cursor_] = State::Fetching;
+  return Work{Work::Kind::Unit, cursor_};
+}
+
+// ---- what was done ----
+
+void ArchiveCache::answer(std::vector<Waiter> waiters, std::uint64_t from,
+                          const Result<ByteSpan>& bytes) {
+  for (const Waiter& waiter : waiters) {
+    if (!bytes) {
+      waiter.to->send_error(bytes.error());
+    } else {
+      waiter.to->send_bytes(bytes->subspan(waiter.offset - from, waiter.length));
+    }
+  }
+}
+
+void ArchiveCache::fetched(Unit unit, const Result<ByteSpan>& bytes, const Result<void>& written,
+                           const ChunkSums& sums) {
+  note_store(bytes);
+  hinted_now_.erase(unit);
+  if (bytes && written) {
+    states_[unit] = State::Present;
+    budget_.note_written();
+    budget_.landed(size_of(unit), mirror.is_in_memory());
+    if (++present_ == units()) full_ = false;
+    sum_map.set(unit, sums);
+    has_sums_[unit] = true;
+    map.set(unit, true);
+    if (!mirror.is_in_memory()) ledger_.note_present(facts().id, {unit, sums});
+    admission_.kept(unit);
+    verify_after_ = Clock::now() + kVerifyAfter;
+    auto waiting = waiting_.extract(unit);
+    if (waiting.empty()) return;
+    for (const Waiter& waiter : waiting.mapped()) waiter.to->send(Message::Local);
+    return;
+  }
+  if (!written) note_disk(written.error());
+  auto waiting = leave_absent(unit);
+  const bool one_place = !bytes && bytes.error().kind == ErrorKind::Io;
+  if (!one_place) return answer(std::move(waiting), unit * kUnitBytes, bytes);
+  // One bad place in a unit is not to fail all files around it.
+  failed_[unit] = Clock::now() + kByRanges;
+  cursor_ = unit + 1;  // The rest is staged first.
+  for (Waiter& waiter : waiting) want_range(std::move(waiter), &once_);
+}
+
+void ArchiveCache::no_room(Unit unit, const Error& error) {
+  hinted_now_.erase(unit);
+  note_disk(error);
+  for (Waiter& waiter : leave_absent(unit)) want_range(std::move(waiter));
+}
+
+/// Of a unit that was to come; returns who waits for it.
+std::vector<Waiter> ArchiveCache::leave_absent(Unit unit) {
+  states_[unit] = State::Absent;
+  budget_.landed(size_of(unit), mirror.is_in_memory());
+  budget_.give_back(size_of(unit), mirror.is_in_memory());
+  mirror.drop(unit);
+  cursor_ = std::min(cursor_, unit);
+  auto waiting = waiting_.extract(unit);
+  return waiting.empty() ? std::vector<Waiter>() : std::move(waiting.mapped());
+}
+
+/// A store that fails is staged from ever more seldom, until it does not.
+void ArchiveCache::note_store(const Result<ByteSpan>& bytes) {
+  const auto now = Clock::now();
+  if (bytes) {
+    if (std::exchange(store_fails_, false)) stage_after_ = now;
+    store_pause_ = kStageAgain;
+    return;
+  }
+  store_fails_ = true;
+  if (store_lines_.now()) spdlog::warn("{}", bytes.error().message);
+  if (now < stage_after_) return;  // Another fetch that was under way.
+  stage_after_ = now + store_pause_;
+  store_pause_ = std::min(store_pause_ * 2, kStageLatest);
+}
+
+void ArchiveCache::note_disk(const Error& error) {
+  if (disk_lines_.now()) spdlog::warn("{}; going on without more of it on the disk", error.message);
+  budget_.note_full();
+  full_ = true;
+  stage_after_ = std::max(stage_after_, Clock::now() + kStageAgain);
+}
+
+void ArchiveCache::fetched_range(const Work& work, const Result<ByteSpan>& bytes) {
+  note_store(bytes);
+  auto waiters = ranges_.extract({work.offset, work.length});
+  if (!waiters.empty()) answer(std::move(waiters.mapped()), work.offset, bytes);
+}
+
+// Those who asked meanwhile are answered; if it failed, each of them by a request of its own.
+void ArchiveCache::prefetched(const Work& work, const Result<ByteSpan>& bytes) {
+  note_store(bytes);
+  hints_.fetched({work.offset, work.length},
+                 bytes ? std::optional<ByteSpan>(*bytes) : std::nullopt);
+  const std::uint64_t end = work.offset + work.length;
+  for (auto at = ranges_.lower_bound({work.offset, 0}); at != ranges_.end();) {
+    const auto [offset, length] = at->first;
+    if (offset >= end) break;
+    const bool due = std::ranges::find(ranges_due_, at->first) != ranges_due_.end();
+    if (due || offset + length > end) {
+      ++at;
+      continue;
+    }
+    auto waiters = std::move(at->second);
+    at = ranges_.erase(at);
+    for (Waiter& waiter : waiters) {
+      const auto here = hints_.find(waiter.offset, waiter.length,
+                                    [&](ByteSpan held) { waiter.to->send_bytes(held); });
+      if (here != Hints::Outcome::Here) want_range(std::move(waiter));
+    }
+  }
+}
+
+bool ArchiveCache::is_verifiable() const {
+  return present_ == units() && units() > 0 && !mirror.is_in_memory() && !mirror.is_sealed() &&
+         std::ranges::all_of(has_sums_, std::identity());
+}
+
+void ArchiveCache::verified(std::span<const Unit> bad) {
+  verifying_ = false;
+  for (const Unit unit : bad) distrust(unit);
+  verify_after_ = Clock::time_point::max();  // Until something new has come: it would end the same.
+  if (!bad.empty() || !is_verifiable()) return;
+  if (const auto done = mirror.seal(); done) {
+    spdlog::info("{}: all of it is in the cache", store.path());
+  } else {
+    spdlog::warn("{}", done.error().message);
+  }
+}
+
+// ---- figures ----
+
+void ArchiveCache::collect_touches() {
+  const auto now = Clock::now();
+  if (now - collected_ < kCollectEvery) return;
+  collected_ = now;
+  for (Unit unit = 0; unit < units(); ++unit) {
+    const auto touched = touches.take(unit);
+    if (touched.bytes > 0) admission_.touch(unit, touched.reads, touched.bytes);
+  }
+}
+
+std::uint64_t ArchiveCache::present_bytes() const {
+  std::uint64_t bytes = present_ * kUnitBytes;
+  if (units() > 0 && states_.back() == State::Present) bytes -= kUnitBytes - size_of(units() - 1);
+  return bytes;
+}
+
+std::uint64_t ArchiveCache::taken_bytes() const {
+  std::uint64_t bytes = 0;
+  for (Unit unit = 0; unit < units(); ++unit)
+    if (states_[unit] != State::Absent) bytes += size_of(unit);
+  return bytes;
+}
+
+std::uint64_t ArchiveCache::hinted_bytes() const {
+  return hints_.due_bytes() + hinted_now_.size() * kUnitBytes;
+}
+
+Tier ArchiveCache::tier() const {
+  const bool lowered = full_ && present_ < units() && asked_ == Tier::Disk;
+  return lowered ? Tier::Partial : asked_;
+}
+
+std::string_view ArchiveCache::state() const {
+  if (mirror.is_sealed()) return "sealed";
+  if (present_ == units()) return "complete";
+  return full_ ? "full" : "staging";
+}
+
+}  // namespace shardfs

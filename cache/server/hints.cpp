@@ -1,0 +1,117 @@
+#include "cache/server/hints.h"
+
+#include <algorithm>
+#include <iterator>
+
+namespace shardfs {
+
+void Hints::add(std::span<const HintRange> ranges, bool replace) {
+  if (replace) {
+    listed_.clear();
+    drop_before(turns_ + 1);
+  }
+  listed_.insert(listed_.end(), ranges.begin(), ranges.end());
+}
+
+/// Takes ranges from the list while there is room, and joins those that lie close together.
+void Hints::plan(const std::function<bool(const HintRange&)>& is_cached,
+                 const std::function<bool()>& goes_on) {
+  std::map<std::uint64_t, std::uint64_t> added;
+  while (!listed_.empty() && ahead_ < kAheadBytes && goes_on()) {
+    // A long range is held in pieces that end where units do, because no read goes beyond one.
+    HintRange& first = listed_.front();
+    const std::uint64_t piece = std::min(first.length, kRequest - first.offset % kRequest);
+    const HintRange range{first.offset, piece};
+    first = {first.offset + piece, first.length - piece};
+    if (first.length == 0) listed_.pop_front();
+    const std::uint64_t turn = turns_++;
+    if (is_cached(range) || held_.contains(range.offset)) continue;
+    held_[range.offset] = {range.length, turn, false, {}};
+    ahead_ += range.length;
+    added[range.offset] = range.length;
+  }
+  for (const auto& [offset, length] : added) {
+    const std::uint64_t end = offset + length;
+    if (!planned_.empty()) {
+      auto& [begin, size] = *std::prev(planned_.end());
+      const bool close = offset >= begin && offset <= begin + size + kGap;
+      if (close && std::max(end, begin + size) - begin <= kRequest) {
+        size = std::max(end, begin + size) - begin;
+        continue;
+      }
+    }
+    planned_[offset] = length;
+  }
+}
+
+std::optional<Hints::Fetch> Hints::next(const std::function<bool(const HintRange&)>& is_cached,
+                                        const std::function<bool()>& goes_on) {
+  // A good part of the room is filled at once, so that there is something to join.
+  if (planned_.empty() && has_room()) plan(is_cached, goes_on);
+  if (planned_.empty()) return std::nullopt;
+  const auto [offset, length] = *planned_.begin();
+  planned_.erase(planned_.begin());
+  return Fetch{offset, length};
+}
+
+void Hints::fetched(const Fetch& fetch, std::optional<ByteSpan> bytes) {
+  const std::uint64_t end = fetch.offset + fetch.length;
+  auto at = held_.lower_bound(fetch.offset);
+  if (at != held_.begin() && std::prev(at)->first + std::prev(at)->second.length > fetch.offset)
+    --at;
+  while (at != held_.end() && at->first < end) {
+    auto& [offset, held] = *at;
+    const std::uint64_t from = std::max(offset, fetch.offset);
+    const std::uint64_t to = std::min(offset + held.length, end);
+    if (!bytes) {
+      ahead_ -= held.length;
+      at = held_.erase(at);
+      continue;
+    }
+    held.bytes.resize(held.length);
+    std::ranges::copy(bytes->subspan(from - fetch.offset, to - from),
+                      held.bytes.begin() + static_cast<std::ptrdiff_t>(from - offset));
+    // Of a range in several parts the last one fetched completes it: they are asked for in order.
+    held.here = held.here || to == offset + held.length;
+    ++at;
+  }
+}
+
+Hints::Outcome Hints::find(std::uint64_t offset, std::uint64_t length,
+                           const std::function<void(ByteSpan)>& use) {
+  auto at = held_.upper_bound(offset);
+  if (at == held_.begin()) return Outcome::Unknown;
+  --at;
+  Held& held = at->second;
+  const std::uint64_t skip = offset - at->first;
+  if (skip > held.length || length > held.length - skip) return Outcome::Unknown;
+  if (!held.here) return Outcome::Coming;
+  use(ByteSpan(held.bytes).subspan(skip, length));
+  const std::uint64_t turn = held.turn;
+  if (skip + length == held.length) {
+    ahead_ -= held.length;
+    held_.erase(at);
+  }
+  // Readers do not keep the list's order to the letter, but what lies far behind will not be asked
+  // for any more.
+  constexpr std::uint64_t kSlack = 1024;
+  if (turn > kSlack) drop_before(turn - kSlack);
+  return Outcome::Here;
+}
+
+std::uint64_t Hints::due_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const HintRange& range : listed_) bytes += has_room() ? range.length : 0;
+  for (const auto& [offset, held] : held_) bytes += held.here ? 0 : held.length;
+  return bytes;
+}
+
+void Hints::drop_before(std::uint64_t turn) {
+  for (auto at = held_.begin(); at != held_.end();) {
+    const bool old = at->second.here && at->second.turn < turn;
+    if (old) ahead_ -= at->second.length;
+    at = old ? held_.erase(at) : std::next(at);
+  }
+}
+
+}  // namespace shardfs

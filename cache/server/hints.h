@@ -1,0 +1,79 @@
+// Ranges that readers are going to ask for, in their order; fetched a little ahead of them.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "cache/common/protocol.h"
+#include "fs/base/bytes.h"
+
+namespace shardfs {
+
+/// What was hinted and is not in the mirror is held in memory until it is asked for, at most
+/// kAheadBytes of it: so the list is followed at the speed of the readers, and never overruns the
+/// cache. Ranges of the list's next part that lie close to each other are fetched in one request.
+/// No I/O; the caller's lock guards it.
+class Hints {
+ public:
+  /// Bytes fetched ahead of the readers. Room for some 3,000 files of 20 KB: enough for requests of
+  /// 3 ms to be on their way 8 at a time, while one reader takes 20 k files a second.
+  static constexpr std::uint64_t kAheadBytes = 64 << 20;
+  /// Bytes between two ranges that are cheaper to fetch than to leave out: what a store of 1 GB/s
+  /// sends in a tenth of a request's latency of 3 ms or so.
+  static constexpr std::uint64_t kGap = 256 << 10;
+  /// Most bytes of one request.
+  static constexpr std::uint64_t kRequest = 4 << 20;
+
+  struct Fetch {
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+  };
+
+  void add(std::span<const HintRange> ranges, bool replace);
+
+  /// The next request to make, if there is room ahead. Ranges for which `is_cached` holds are
+  /// passed over; no more of them are looked at than `goes_on` allows.
+  [[nodiscard]] std::optional<Fetch> next(
+      const std::function<bool(const HintRange&)>& is_cached,
+      const std::function<bool()>& goes_on = [] { return true; });
+
+  /// Bytes of a request made, or nothing if it failed.
+  void fetched(const Fetch& fetch, std::optional<ByteSpan> bytes);
+
+  enum class Outcome : std::uint8_t { Unknown, Coming, Here };
+  /// Whether a range is held or on its way. Here: `use` is called with its bytes, which may then be
+  /// dropped.
+  [[nodiscard]] Outcome find(std::uint64_t offset, std::uint64_t length,
+                             const std::function<void(ByteSpan)>& use);
+
+  [[nodiscard]] bool is_empty() const { return listed_.empty() && planned_.empty(); }
+  /// Bytes of ranges that will be fetched without anybody's reading what is held.
+  [[nodiscard]] std::uint64_t due_bytes() const;
+
+ private:
+  /// One hinted range that is planned, on its way, or held.
+  struct Held {
+    std::uint64_t length = 0;
+    std::uint64_t turn = 0;  ///< its place in the list
+    bool here = false;
+    Bytes bytes;
+  };
+
+  [[nodiscard]] bool has_room() const { return ahead_ <= kAheadBytes / 2; }
+  void plan(const std::function<bool(const HintRange&)>& is_cached,
+            const std::function<bool()>& goes_on);
+  void drop_before(std::uint64_t turn);
+
+  std::deque<HintRange> listed_;                    ///< not yet planned
+  std::map<std::uint64_t, Held> held_;              ///< by offset
+  std::map<std::uint64_t, std::uint64_t> planned_;  ///< offset → length of requests to be made
+  std::uint64_t ahead_ = 0;                         ///< bytes in held_
+  std::uint64_t turns_ = 0;                         ///< ranges taken from the list so far
+};
+
+}  // namespace shardfs

@@ -1,0 +1,273 @@
+// The cache server's clerk: opens archives, lists, tidies up. What it waits for is the disk.
+#include <algorithm>
+#include <array>
+#include <span>
+#include <tuple>
+#include <utility>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cache/server/figures.h"
+#include "cache/server/server.h"
+
+namespace shardfs {
+
+namespace {
+
+/// What the ledger does not know of, because that was lost or a fetch was cut off, takes no room.
+void drop_unknown(Mirror& mirror, std::span<const UnitRecord> known, Unit units) {
+  std::vector<bool> is_known(units);
+  for (const UnitRecord& record : known) {
+    if (record.unit < units) is_known[record.unit] = true;
+  }
+  for (Unit unit = 0; unit < units;) {
+    Unit end = unit;
+    while (end < units && !is_known[end]) ++end;
+    if (end > unit) mirror.drop(unit, end - unit);
+    unit = end + 1;
+  }
+}
+
+}  // namespace
+
+/// What earlier servers have left counts as used until it is opened or has to go.
+void Server::find_mirrors() {
+  const UniqueFd fd(::openat(directory_.fd(), "mirror", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  DIR* open = fd ? ::fdopendir(::dup(fd.get())) : nullptr;
+  if (open == nullptr) return;
+  while (const dirent* entry = ::readdir(open)) {
+    struct stat st {};
+    if (entry->d_name[0] == '.' || ::fstatat(fd.get(), entry->d_name, &st, 0) != 0) continue;
+    const auto bytes = static_cast<std::uint64_t>(st.st_blocks) * 512;
+    unopened_[entry->d_name] = bytes;
+    budget_.add_found(bytes);
+  }
+  ::closedir(open);
+}
+
+void Server::leave_to_clerk(std::function<void()> chore) {
+  const std::lock_guard lock(mutex_);
+  chores_.push_back(std::move(chore));
+  chore_.notify_one();
+}
+
+void Server::do_chores() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    chore_.wait(lock, [&] { return stopping_ || !chores_.empty(); });
+    if (stopping_) return;
+    const auto chore = std::move(chores_.front());
+    chores_.pop_front();
+    lock.unlock();
+    chore();
+    lock.lock();
+  }
+}
+
+void Server::open_archive(Opening& opening) {
+  const auto facts = archive_facts(opening.store.get(), opening.path);
+  if (!facts) return opening.connection->send_error(facts.error());
+  Archive archive;
+  {
+    const std::lock_guard lock(mutex_);
+    if (!peers_.contains(opening.client)) return;  // It has gone meanwhile, and its limits with it.
+    const auto known = archives_.find(facts->id);
+    if (known != archives_.end()) {
+      archive = known->second;
+      archive->work_began();
+    }
+    budget_.add_limits(opening.client, opening.request.limits);
+  }
+  start_blocks(facts->size);
+  if (!archive) {
+    auto made = make_archive(opening, *facts);
+    if (!made) return opening.connection->send_error(made.error());
+    archive = *made;
+  }
+  answer_opened(opening, archive);
+  const std::lock_guard lock(mutex_);
+  archive->work_ended();
+  close_unused(archive);
+}
+
+Result<Server::Archive> Server::make_archive(Opening& opening, const ArchiveFacts& facts) {
+  const bool in_memory = opening.request.tier == Tier::Memory;
+  SHARDFS_TRY(auto mirror, in_memory ? Mirror::in_memory(facts.size)
+                                     : Mirror::on_disk(directory_, facts.id, facts.size));
+  const std::uint64_t units = units_of(facts.size);
+  SHARDFS_TRY(auto map, SharedMemory::create("shardfs-units", units));
+  SHARDFS_TRY(auto sums, SharedMemory::create("shardfs-sums", units * SumMap::kBytesPerUnit));
+  SHARDFS_TRY(auto touches,
+              SharedMemory::create("shardfs-touches", units * TouchMap::kBytesPerUnit));
+  const bool fresh = in_memory || mirror.is_new();
+  if (!in_memory && fresh) ledger_.forget(facts.id);
+  if (!in_memory) ledger_.note_path(facts.id, opening.path);
+  const auto known = fresh ? std::vector<UnitRecord>() : ledger_.load(facts.id);
+  if (!mirror.is_sealed() && !fresh) drop_unknown(mirror, known, static_cast<Unit>(units));
+  const std::lock_guard lock(mutex_);
+  auto archive = std::make_shared<ArchiveCache>(
+      std::move(opening.store), opening.path, facts, opening.request.tier, std::move(mirror),
+      UnitMap(std::move(map)), SumMap(std::move(sums)), TouchMap(std::move(touches)), known,
+      budget_, ledger_);
+  archives_[facts.id] = archive;
+  archive->work_began();
+  for (const std::string& file : {facts.id.hex(), facts.id.hex() + ".part"}) {
+    const auto found = unopened_.find(file);
+    if (in_memory || found == unopened_.end()) continue;
+    budget_.give_back(found->second, false);
+    unopened_.erase(found);
+  }
+  // What was there is counted by units from now on.
+  if (!in_memory) budget_.add_found(archive->present_bytes());
+  return archive;
+}
+
+/// Made by the first OPEN, then there for good.
+BlockStore* Server::blocks() const {
+  const std::lock_guard lock(mutex_);
+  return blocks_.get();
+}
+
+/// Blocks take a share of what the first client's limits allow.
+void Server::start_blocks(std::uint64_t archive_bytes) {
+  if (blocks() != nullptr) return;
+  const std::uint64_t free = directory_.file_system().free_bytes;
+  std::uint64_t most = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    const CacheLimits& limits = budget_.limits();
+    most = std::min(limits.bytes, free - std::min(free, limits.reserve));
+  }
+  const auto part = [](std::uint64_t bytes, double share) {
+    return static_cast<std::uint64_t>(static_cast<double>(bytes) * share);
+  };
+  auto made =
+      std::make_unique<BlockStore>(directory_.path() + "/blocks", part(most, HotRanges::kShare),
+                                   part(archive_bytes, HotRanges::kReach));
+  const std::lock_guard lock(mutex_);
+  blocks_ = std::move(made);
+}
+
+void Server::answer_opened(const Opening& opening, const Archive& archive) {
+  const auto mirror = archive->mirror.read_only_fd();
+  const auto map = archive->map.memory().read_only_fd();
+  const auto sums = archive->sum_map.memory().read_only_fd();
+  for (const auto* fd : {&mirror, &map, &sums})
+    if (!*fd) return opening.connection->send_error(fd->error());
+  const std::array<int, 4> fds{mirror->get(), map->get(), sums->get(),
+                               archive->touches.memory().fd()};
+  OpenedAnswer answer;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto peer = peers_.find(opening.client);
+    if (peer == peers_.end()) return;
+    answer.archive = static_cast<std::uint32_t>(peer->second.archives.size());
+    answer.units = archive->units();
+    peer->second.archives.push_back(archive);
+    archive->opened(opening.request.limits);
+    settled_at_ = ArchiveCache::Clock::now() + std::chrono::seconds(1);
+  }
+  opening.connection->send(Message::Opened, encode(answer), fds);
+  work_.notify_all();
+}
+
+/// GET, PUT and ABANDON of a decoded block.
+void Server::serve_block(Message type, const HotKey& key, std::uint32_t length,
+                         std::uint64_t number, const Client& to) {
+  BlockStore* const blocks = this->blocks();
+  if (type == Message::Get) {
+    const auto block = blocks != nullptr ? blocks->get(key) : std::nullopt;
+    if (block) return to->send_bytes(*block);
+    const std::lock_guard lock(mutex_);
+    if (peers_.contains(number)) leases_.ask(key, number, to);
+    return;
+  }
+  if (type == Message::Abandon) {
+    const std::lock_guard lock(mutex_);
+    leases_.abandon(key, number);
+    return to->send(Message::Done);
+  }
+  Bytes block(length);
+  if (::pread(to->buffer(), block.data(), block.size(), 0) != static_cast<ssize_t>(block.size()))
+    return to->hang_up();
+  if (blocks != nullptr) blocks->put(key, block);
+  to->send(Message::Done);
+  const std::lock_guard lock(mutex_);
+  leases_.finish(key, number, block);
+}
+
+/// For people: all that the directory holds.
+std::string Server::listing() {
+  std::vector<ListedArchive> listed;
+  std::map<std::string, std::uint64_t> unopened;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [id, archive] : archives_) {
+      listed.push_back({id.hex(), archive->store.path(), archive->present_bytes(),
+                        archive->facts().size, archive->clients(), std::string(archive->state())});
+    }
+    unopened = unopened_;
+  }
+  for (const auto& [file, bytes] : unopened) {
+    const auto id = parse_id(file);
+    listed.push_back({file.substr(0, file.find('.')), id ? ledger_.path_of(*id) : "", bytes, 0, 0,
+                      file.ends_with(".part") ? "part" : "sealed"});
+  }
+  const std::lock_guard lock(mutex_);
+  return directory_figures(listed, budget_, directory_, blocks_ ? blocks_->bytes() : 0);
+}
+
+/// Drops what no client has open, the oldest first, as far as is asked; returns the bytes.
+std::uint64_t Server::clear(const ClearRequest& asked) {
+  std::uint64_t freed = 0;
+  while (true) {
+    const auto now = file_system_of(directory_.fd(), directory_.path());
+    {
+      const std::lock_guard lock(mutex_);
+      const bool is_enough =
+          budget_.disk_bytes() <= asked.keep_bytes && now && now->free_bytes >= asked.free_bytes;
+      if (unopened_.empty() || (is_enough && asked.keep_bytes > 0)) break;
+    }
+    freed += drop_oldest();
+  }
+  ledger_.flush();
+  return freed;
+}
+
+/// Of the mirrors that no client has open. Returns its bytes; 0 where there is none. The clerk's,
+/// without the lock: deleting a large file takes a disk its time.
+std::uint64_t Server::drop_oldest() {
+  std::map<std::string, std::uint64_t> candidates;
+  {
+    const std::lock_guard lock(mutex_);
+    candidates = unopened_;
+  }
+  const auto written = [&](const auto& one) {
+    struct stat st {};
+    if (::fstatat(directory_.fd(), ("mirror/" + one.first).c_str(), &st, 0) != 0) st = {};
+    return std::pair(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
+  };
+  const auto oldest = std::ranges::min_element(candidates, {}, written);
+  if (oldest == candidates.end()) return 0;
+  const auto [file, bytes] = *oldest;
+  {
+    // Only this thread opens mirrors, so it is still not open.
+    const std::lock_guard lock(mutex_);
+    unopened_.erase(file);
+  }
+  spdlog::info("{}: dropped, to make room", file);
+  remove_mirror(directory_, file);
+  if (const auto id = parse_id(file)) {
+    ledger_.forget(*id);
+    ::unlinkat(directory_.fd(), ("index/" + id->hex()).c_str(), 0);
+  }
+  const std::lock_guard lock(mutex_);
+  budget_.give_back(bytes, false);
+  return bytes;
+}
+
+}  // namespace shardfs

@@ -1,0 +1,46 @@
+// Files made of frames, between which there may be frames to be skipped: zstd's and lz4's.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "fs/archive/compressed/pass.h"
+
+namespace shardfs {
+
+/// Both methods number the frames that decoders skip alike: 16 magic numbers, then a length.
+[[nodiscard]] constexpr bool is_skippable(std::uint32_t magic) {
+  return (magic & 0xfffffff0u) == 0x184d2a50u;
+}
+constexpr std::size_t kSkippableHeader = 8;
+constexpr std::uint32_t kZstdMagic = 0xfd2fb528u;
+constexpr std::uint32_t kLz4Magic = 0x184d2204u;
+constexpr std::uint32_t kLz4LegacyMagic = 0x184c2102u;
+
+class FrameStream : public StreamPass {
+ public:
+  FrameStream(const ByteSource& source, LayoutBuilder& layout, Codec codec, std::uint32_t magic);
+
+ protected:
+  [[nodiscard]] Result<ByteSpan> advance() final;
+
+  struct Step {
+    std::size_t taken = 0;  ///< bytes of the input
+    std::size_t given = 0;  ///< bytes of the output
+    bool done = false;      ///< with the frame
+  };
+  /// Decodes some of a frame. After `done` the next frame's first bytes come.
+  [[nodiscard]] virtual Result<Step> step(ByteSpan in, std::span<std::byte> out) = 0;
+
+ private:
+  [[nodiscard]] Result<bool> begin_frame();
+
+  std::uint32_t magic_;
+  BlockGroup group_;
+  Bytes out_;
+  bool inside_ = false;        ///< of a frame
+  std::uint64_t offset_ = 0;   ///< of this frame, in the file
+  std::uint64_t decoded_ = 0;  ///< bytes of this frame
+};
+
+}  // namespace shardfs

@@ -1,0 +1,228 @@
+#include <array>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+#include <lzma.h>
+
+#include "fs/archive/compressed/pass.h"
+#include "fs/archive/compressed/streams.h"
+
+namespace shardfs {
+
+namespace {
+
+constexpr std::size_t kChunk = 256 * 1024;
+
+/// Of memory for a decoder: xz writes dictionaries of up to 1.5 GiB. Only what is used is taken.
+constexpr std::uint64_t kMostMemory = std::uint64_t{2} << 30;
+
+struct FreeIndexHash {
+  void operator()(lzma_index_hash* hash) const { lzma_index_hash_end(hash, nullptr); }
+};
+
+[[nodiscard]] const std::uint8_t* data(ByteSpan bytes) {
+  return reinterpret_cast<const std::uint8_t*>(bytes.data());
+}
+
+/// Decodes block by block, for lzma_stream_decoder() would not tell where they are.
+class XzStream final : public StreamPass {
+ public:
+  XzStream(const ByteSource& source, LayoutBuilder& layout)
+      : StreamPass(source, layout), out_(kChunk) {}
+  ~XzStream() override { lzma_end(&lzma_); }
+  XzStream(const XzStream&) = delete;
+  XzStream& operator=(const XzStream&) = delete;
+
+  [[nodiscard]] std::string name() const override { return "xz"; }
+
+ protected:
+  [[nodiscard]] Result<ByteSpan> advance() override;
+
+ private:
+  enum class State : std::uint8_t { Between, AtBlock, InBlock };
+
+  [[nodiscard]] Result<void> skip_padding();
+  [[nodiscard]] Result<bool> begin_stream();
+  [[nodiscard]] Result<void> begin_block();
+  [[nodiscard]] Result<void> init_decoder();
+  [[nodiscard]] Result<std::size_t> decode();
+  [[nodiscard]] Result<void> end_block();
+  [[nodiscard]] Result<void> check_index();
+  [[nodiscard]] Result<void> end_stream();
+  [[nodiscard]] std::unexpected<Error> error(lzma_ret answer) const;
+
+  lzma_stream lzma_ = LZMA_STREAM_INIT;
+  Bytes out_;
+  State state_ = State::Between;  ///< …streams, a stream's blocks, or in one
+  lzma_stream_flags header_ = {};
+  std::unique_ptr<lzma_index_hash, FreeIndexHash> index_;  ///< of the blocks of this stream
+  lzma_block block_ = {};
+  std::uint64_t offset_ = 0;   ///< of this block in the file
+  std::uint64_t decoded_ = 0;  ///< bytes of this block
+};
+
+std::unexpected<Error> XzStream::error(lzma_ret answer) const {
+  switch (answer) {
+    case LZMA_MEM_ERROR:
+      return input_.no_memory();
+    case LZMA_OPTIONS_ERROR:
+      return input_.damaged("unknown xz features", ErrorKind::Unsupported);
+    default:
+      return input_.damaged("damaged xz data");
+  }
+}
+
+/// Zeros, four at a time, may follow a stream.
+Result<void> XzStream::skip_padding() {
+  constexpr std::size_t kUnit = 4;
+  for (;;) {
+    SHARDFS_TRY(const ByteSpan in, input_.peek(kUnit));
+    if (in.size() < kUnit || load<std::uint32_t>(in.data()) != 0) return {};
+    input_.take(kUnit);
+  }
+}
+
+/// False at the end of the file.
+Result<bool> XzStream::begin_stream() {
+  SHARDFS_CHECK(skip_padding());
+  SHARDFS_TRY(const ByteSpan in, input_.peek(LZMA_STREAM_HEADER_SIZE));
+  if (in.empty()) return false;
+  if (in.size() < LZMA_STREAM_HEADER_SIZE) return input_.cut_short();
+  if (const lzma_ret answer = lzma_stream_header_decode(&header_, data(in)); answer != LZMA_OK)
+    return error(answer);
+  if (lzma_check_is_supported(header_.check) == 0)
+    return input_.damaged("an unknown xz checksum", ErrorKind::Unsupported);
+  index_.reset(lzma_index_hash_init(index_.release(), nullptr));
+  if (!index_) return input_.no_memory();
+  input_.take(LZMA_STREAM_HEADER_SIZE);
+  return true;
+}
+
+/// Makes a decoder by the header of a block that is next in the input.
+Result<void> XzStream::init_decoder() {
+  SHARDFS_TRY(const ByteSpan in, input_.peek(LZMA_BLOCK_HEADER_SIZE_MAX));
+  block_ = {};
+  block_.version = 1;
+  block_.check = header_.check;
+  block_.header_size = lzma_block_header_size_decode(std::to_integer<unsigned>(in[0]));
+  if (in.size() < block_.header_size) return input_.cut_short();
+  std::array<lzma_filter, LZMA_FILTERS_MAX + 1> filters = {};
+  filters[0].id = LZMA_VLI_UNKNOWN;
+  block_.filters = filters.data();
+  lzma_ret answer = lzma_block_header_decode(&block_, nullptr, data(in));
+  if (answer != LZMA_OK) return error(answer);
+  const std::uint64_t memory = lzma_raw_decoder_memusage(filters.data());
+  const bool too_much = memory != UINT64_MAX && memory > kMostMemory;
+  if (!too_much) answer = lzma_block_decoder(&lzma_, &block_);
+  lzma_filters_free(filters.data(), nullptr);
+  block_.filters = nullptr;  // they were needed for making the decoder only
+  if (too_much)
+    return input_.damaged(fmt::format("xz data that take {} MiB of memory", memory >> 20),
+                          ErrorKind::Unsupported);
+  if (answer != LZMA_OK) return error(answer);
+  return {};
+}
+
+/// Begins the next block of this stream, or ends the stream where its index is.
+Result<void> XzStream::begin_block() {
+  constexpr std::byte kIndexIndicator{0};
+  SHARDFS_TRY(const ByteSpan in, input_.peek());
+  if (in.empty()) return input_.cut_short();
+  if (in[0] == kIndexIndicator) {
+    SHARDFS_CHECK(check_index());
+    SHARDFS_CHECK(end_stream());
+    state_ = State::Between;
+    return {};
+  }
+  SHARDFS_CHECK(init_decoder());
+  offset_ = input_.position();
+  decoded_ = 0;
+  input_.take(block_.header_size);
+  state_ = State::InBlock;
+  return {};
+}
+
+/// Decodes some of the block; returns the bytes that came. It may end the block.
+Result<std::size_t> XzStream::decode() {
+  SHARDFS_TRY(const ByteSpan in, input_.peek());
+  lzma_.next_in = data(in);
+  lzma_.avail_in = in.size();
+  lzma_.next_out = reinterpret_cast<std::uint8_t*>(out_.data());
+  lzma_.avail_out = out_.size();
+  const lzma_ret answer = lzma_code(&lzma_, LZMA_RUN);
+  input_.take(in.size() - lzma_.avail_in);
+  const std::size_t given = out_.size() - lzma_.avail_out;
+  decoded_ += given;
+  if (answer == LZMA_STREAM_END) {
+    SHARDFS_CHECK(end_block());
+  } else if (answer != LZMA_OK && answer != LZMA_BUF_ERROR) {
+    return error(answer);
+  } else if (in.empty() && given == 0) {
+    return input_.cut_short();
+  } else if (answer == LZMA_BUF_ERROR) {
+    return error(answer);
+  }
+  return given;
+}
+
+Result<void> XzStream::end_block() {
+  const lzma_ret answer = lzma_index_hash_append(index_.get(), lzma_block_unpadded_size(&block_),
+                                                 block_.uncompressed_size);
+  if (answer != LZMA_OK) return error(answer);
+  blocks_.add({Codec::Xz, static_cast<std::uint8_t>(header_.check)}, offset_,
+              input_.position() - offset_, decoded_);
+  state_ = State::AtBlock;
+  return {};
+}
+
+/// The index must tell of the blocks that were there.
+Result<void> XzStream::check_index() {
+  for (;;) {
+    SHARDFS_TRY(const ByteSpan in, input_.peek());
+    if (in.empty()) return input_.cut_short();
+    std::size_t taken = 0;
+    const lzma_ret answer = lzma_index_hash_decode(index_.get(), data(in), &taken, in.size());
+    input_.take(taken);
+    if (answer == LZMA_STREAM_END) return {};
+    if (answer != LZMA_OK) return error(answer);
+  }
+}
+
+Result<void> XzStream::end_stream() {
+  SHARDFS_TRY(const ByteSpan in, input_.peek(LZMA_STREAM_HEADER_SIZE));
+  if (in.size() < LZMA_STREAM_HEADER_SIZE) return input_.cut_short();
+  lzma_stream_flags footer = {};
+  if (const lzma_ret answer = lzma_stream_footer_decode(&footer, data(in)); answer != LZMA_OK)
+    return error(answer);
+  if (lzma_stream_flags_compare(&header_, &footer) != LZMA_OK ||
+      footer.backward_size != lzma_index_hash_size(index_.get()))
+    return input_.damaged("damaged xz footer");
+  input_.take(LZMA_STREAM_HEADER_SIZE);
+  return {};
+}
+
+Result<ByteSpan> XzStream::advance() {
+  for (;;) {
+    if (state_ == State::Between) {
+      SHARDFS_TRY(const bool another, begin_stream());
+      if (!another) return ByteSpan();
+      state_ = State::AtBlock;
+    }
+    if (state_ == State::AtBlock) SHARDFS_CHECK(begin_block());
+    if (state_ == State::InBlock) {
+      SHARDFS_TRY(const std::size_t given, decode());
+      if (given > 0) return ByteSpan(out_).first(given);
+    }
+  }
+}
+
+}  // namespace
+
+StreamResult xz_stream(const ByteSource& source, LayoutBuilder& layout) {
+  return std::make_unique<XzStream>(source, layout);
+}
+
+}  // namespace shardfs

@@ -1,0 +1,45 @@
+// The blocks of a foreign archive: where each lies in its file and in the logical stream.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "fs/archive/foreign/codec.h"
+#include "fs/base/result.h"
+#include "fs/tree/index.h"
+#include "fs/tree/packed_column.h"
+
+namespace shardfs {
+
+/// One block, as LayoutBuilder::add() was told of it.
+struct ForeignBlock {
+  std::uint64_t offset = 0;    ///< in the file, bytes (Bzip2: bits; Slice: a position)
+  std::uint64_t packed = 0;    ///< there, at most
+  std::uint64_t position = 0;  ///< of its first byte in the logical stream
+  std::uint64_t length = 0;    ///< what it decodes to (Squashfs: at most)
+  Coder coder;
+};
+
+/// A view over an index, which must outlive it. Immutable; any thread.
+class BlockTable {
+ public:
+  /// Corrupt, without a file's name, if the tables do not fit each other.
+  [[nodiscard]] static Result<BlockTable> open(const Index& index);
+
+  [[nodiscard]] std::uint64_t size() const { return sizes_.size(); }
+  /// Corrupt if it is no possible one. REQUIRES: b < size().
+  [[nodiscard]] Result<ForeignBlock> at(std::uint64_t b) const;
+  /// The last block that begins at `position` or before. REQUIRES: size() != 0.
+  [[nodiscard]] std::uint64_t find(std::uint64_t position) const;
+  /// What block `b` needs to begin inside a stream; nothing for most. Corrupt if it cannot be.
+  [[nodiscard]] Result<std::optional<BlockStart>> start(std::uint64_t b) const;
+  /// One past the last position.
+  [[nodiscard]] std::uint64_t stream_size() const { return stream_size_; }
+
+ private:
+  PackedColumn offsets_, positions_, sizes_, gaps_, coder_numbers_;
+  ByteSpan coders_, starts_, windows_;
+  std::uint64_t stream_size_ = 0;
+};
+
+}  // namespace shardfs

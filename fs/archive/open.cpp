@@ -1,0 +1,105 @@
+#include "fs/archive/open.h"
+
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "fs/archive/compressed/stream.h"
+#include "fs/archive/foreign/foreign_archive.h"
+#include "fs/archive/foreign/layout.h"
+#include "fs/archive/foreign/sidecar.h"
+#include "fs/archive/libarchive/scan.h"
+#include "fs/archive/shard/reader.h"
+#include "fs/archive/squashfs/scan.h"
+#include "fs/archive/zip/scan.h"
+
+namespace shardfs {
+
+namespace {
+
+Result<ForeignFacts> scan(const ByteSource& source, LayoutBuilder& layout) {
+  Bytes head(std::min<std::uint64_t>(source.size(), 8));
+  SHARDFS_CHECK(source.read_at(0, head));
+  const std::string_view magic = as_text(head);
+  if (magic.starts_with("hsqs") || magic.starts_with("sqsh")) return scan_squashfs(source, layout);
+  if (magic.starts_with("PK")) return scan_zip(source, layout);
+  SHARDFS_TRY(const auto stream, open_stream(source, layout));
+  auto facts = scan_by_libarchive(source, stream.get(), layout);
+  if (facts || facts.error().kind != ErrorKind::Unsupported || stream) return facts;
+  // A zip may have something else in front: a program that unpacks it.
+  LayoutBuilder second;
+  auto zip = scan_zip(source, second);
+  if (!zip) return facts;
+  layout = std::move(second);
+  return zip;
+}
+
+/// An index that was made for the archive as it is now; nothing if there is none.
+std::optional<Index> find_index(const ForeignOptions& options, const ArchiveState& state,
+                                std::vector<std::string>& notes) {
+  for (const std::string& path : options.read) {
+    auto index = load_index(path);
+    if (index && ForeignArchive::state(*index) == state) return *std::move(index);
+    if (index) {
+      notes.push_back(path + ": the index of another state of the archive; it is not used");
+    } else if (index.error().kind != ErrorKind::NotFound) {
+      notes.push_back(index.error().message + "; it is not used");
+    }
+  }
+  return std::nullopt;
+}
+
+Result<Index> scan_all(const ByteSource& source, const ArchiveState& state,
+                       std::vector<std::string>& notes) {
+  LayoutBuilder layout;
+  auto facts = scan(source, layout);
+  if (!facts && facts.error().message.contains("Unrecognized"))
+    return fail(
+        ErrorKind::Unsupported,
+        fmt::format("{}: not an archive of a format that can be mounted; try: mkshard {} -o "
+                    "NEW.tar, which reads more",
+                    source.name(), source.name()));
+  if (!facts) return std::unexpected(facts.error());
+  auto index = layout.finish(*facts, state);
+  if (!index) return fail(index.error().kind, source.name() + ": " + index.error().message);
+  for (const std::string& why : layout.left_out())
+    notes.push_back(fmt::format("{}: {}; left out", source.name(), why));
+  if (layout.left_out_count() > layout.left_out().size())
+    notes.push_back(
+        fmt::format("{}: {} members in all are left out", source.name(), layout.left_out_count()));
+  return index;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Archive>> open_archive(std::shared_ptr<const ByteSource> source,
+                                              const ForeignOptions& options) {
+  auto shard = open_shard(source);
+  if (shard || shard.error().kind != ErrorKind::Unsupported || source->size() == 0) return shard;
+  source->check_itself();
+  std::vector<std::string> notes;
+  if (shard.error().message.contains("was a shard")) notes.push_back(shard.error().message);
+  SHARDFS_TRY(const ArchiveState state, state_of(*source, options.mtime));
+  if (auto kept = find_index(options, state, notes))
+    return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
+                                options.cache_bytes);
+  SHARDFS_TRY(Index index, scan_all(*source, state, notes));
+  for (const std::string& path : options.save)
+    if (const auto saved = save_index(index, path); !saved) notes.push_back(saved.error().message);
+  return ForeignArchive::open(std::move(source), std::move(index), std::move(notes),
+                              options.cache_bytes);
+}
+
+Result<void> make_index(const ByteSource& source, const Time& mtime, const std::string& path) {
+  std::vector<std::string> notes;
+  SHARDFS_TRY(const ArchiveState state, state_of(source, mtime));
+  SHARDFS_TRY(const Index index, scan_all(source, state, notes));
+  return save_index(index, path);
+}
+
+}  // namespace shardfs

@@ -1,0 +1,523 @@
+#include "fs/mount/operations.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <fuse_lowlevel.h>
+#include <spdlog/spdlog.h>
+#include <sys/statvfs.h>
+
+#include "fs/mount/commands.h"
+#include "fs/mount/pusher.h"
+#include "fs/mount/report.h"
+#include "fs/mount/served.h"
+#include "fs/mount/slow_pool.h"
+
+namespace shardfs {
+namespace {
+
+// Nothing ever changes, so the kernel may keep what it was told for ever; libfuse and the kernel
+// cut this down to the largest number they have.
+constexpr double kForever = std::numeric_limits<double>::max();
+
+// The kernel's default of 12 would let 12 stalled readaheads keep all others waiting.
+constexpr unsigned kMaxBackground = 256;
+
+// What is used of what the kernel offers. Not AUTO_INVAL_DATA: it would have the kernel ask for
+// attributes again and drop pages. Not READDIRPLUS_AUTO: it would use READDIR after the first
+// request.
+constexpr unsigned kWanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+                             FUSE_CAP_ASYNC_DIO | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_IOCTL_DIR;
+
+constexpr int kWriteRefused = EROFS;
+
+Served& served_by(fuse_req_t request) { return *static_cast<Served*>(fuse_req_userdata(request)); }
+
+/// Counts the request and gives what it is to be answered from.
+Served& begin(fuse_req_t request, Op op) {
+  Served& served = served_by(request);
+  served.counters.count(op);
+  return served;
+}
+
+// Failures of the archive are logged; a name that is not there is an ordinary answer.
+int note_failure(Served& served, Entry entry, const Error& error) {
+  if (error.kind != ErrorKind::NotFound && error.kind != ErrorKind::Invalid) {
+    served.errors.record(served.tree().path(entry).value_or(""), error);
+  }
+  return error.to_errno();
+}
+
+void reply_failure(fuse_req_t request, Entry entry, const Error& error) {
+  fuse_reply_err(request, note_failure(served_by(request), entry, error));
+}
+
+// --------------------------------------------------------------------------- names, attributes
+
+/// What LOOKUP and READDIRPLUS say of an entry.
+Result<fuse_entry_param> describe(const Served& served, Entry entry) {
+  SHARDFS_TRY(const Attributes attributes, served.tree().attributes(entry));
+  fuse_entry_param told = {};
+  told.attr = served.view.stat(attributes);
+  told.ino = told.attr.st_ino;
+  told.attr_timeout = told.entry_timeout = kForever;
+  return told;
+}
+
+Result<fuse_entry_param> find(Served& served, Entry directory, std::string_view name) {
+  SHARDFS_TRY(const Entry entry, served.tree().lookup(directory, name));
+  auto told = describe(served, entry);
+  if (told) served.pusher->told(served.view.entry(told->ino));
+  return told;
+}
+
+void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  Served& served = begin(request, Op::Lookup);
+  const Entry directory = served.view.entry(parent);
+  if (std::strlen(name) > NAME_MAX) return void(fuse_reply_err(request, ENAMETOOLONG));
+  const auto told = find(served, directory, name);
+  if (told) {
+    fuse_reply_entry(request, &*told);
+  } else if (told.error().kind == ErrorKind::NotFound) {
+    fuse_entry_param nothing = {};  // Inode 0: the kernel may remember that the name is not there.
+    nothing.entry_timeout = kForever;
+    fuse_reply_entry(request, &nothing);
+  } else {
+    reply_failure(request, directory, told.error());
+  }
+}
+
+void forget(fuse_req_t request, fuse_ino_t inode, std::uint64_t) {
+  Served& served = begin(request, Op::Forget);
+  served.pusher->forgotten(served.view.entry(inode));
+  fuse_reply_none(request);
+}
+
+void forget_multi(fuse_req_t request, std::size_t count, fuse_forget_data* forgets) {
+  Served& served = begin(request, Op::Forget);
+  for (const fuse_forget_data& each : std::span(forgets, count)) {
+    served.pusher->forgotten(served.view.entry(each.ino));
+  }
+  fuse_reply_none(request);
+}
+
+void getattr(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
+  Served& served = begin(request, Op::Getattr);
+  const Entry entry = served.view.entry(inode);
+  const auto attributes = served.tree().attributes(entry);
+  if (!attributes) return reply_failure(request, entry, attributes.error());
+  const struct stat shown = served.view.stat(*attributes);
+  fuse_reply_attr(request, &shown, kForever);
+}
+
+void readlink(fuse_req_t request, fuse_ino_t inode) {
+  Served& served = begin(request, Op::Readlink);
+  const Entry entry = served.view.entry(inode);
+  const auto link = served.tree().link(entry);
+  if (!link) return reply_failure(request, entry, link.error());
+  fuse_reply_readlink(request, std::string(*link).c_str());
+}
+
+void statfs(fuse_req_t request, fuse_ino_t) {
+  const ArchiveInfo info = begin(request, Op::Statfs).dataset.archive().info();
+  struct statvfs totals = {};
+  totals.f_bsize = totals.f_frsize = 4096;
+  totals.f_blocks = (info.file_bytes + 4095) / 4096;
+  totals.f_files = info.entries;
+  totals.f_namemax = 255;
+  fuse_reply_statfs(request, &totals);
+}
+
+// ---------------------------------------------------------------------------------- directories
+
+// Offsets in a directory: 1 stands behind ".", 2 behind "..", n + 3 behind child n.
+constexpr std::uint64_t kDots = 2;
+
+/// Fills the reply to one READDIR or READDIRPLUS.
+class Listing {
+ public:
+  Listing(fuse_req_t request, bool plus, std::span<char> room)
+      : request_(request), served_(served_by(request)), plus_(plus), room_(room) {}
+
+  /// Everything from `offset` on that fits. An error only if it comes before anything else: what
+  /// was listed has to be delivered, the next request will meet the error again.
+  [[nodiscard]] Result<std::span<const char>> fill(Entry directory, std::uint64_t offset) {
+    const auto done = list(directory, offset);
+    if (!done && used_ == 0) return std::unexpected(done.error());
+    return room_.first(used_);
+  }
+
+ private:
+  Result<void> list(Entry directory, std::uint64_t offset) {
+    if (offset < 1 && !dot(".", directory, 1)) return {};
+    if (offset < 2 && !dot("..", parent(directory), 2)) return {};
+    std::uint64_t child = offset < kDots ? 0 : offset - kDots;
+    SHARDFS_TRY(const Tree::Range range, served_.tree().child_range(directory));
+    if (child >= range.count) return {};
+    Result<void> failed;
+    SHARDFS_CHECK(
+        served_.tree().children(directory, child, [&](Entry entry, std::string_view name) {
+          ++child;
+          const auto added = add(entry, name, static_cast<off_t>(child + kDots));
+          if (!added) failed = std::unexpected(added.error());
+          return added.value_or(false);
+        }));
+    return failed;
+  }
+
+  Entry parent(Entry directory) const {
+    return directory == served_.view.root() ? directory : served_.tree().parent(directory);
+  }
+
+  bool dot(const char* name, Entry entry, off_t next) {
+    fuse_entry_param self = {};  // Inode 0: the kernel is not to take this as a lookup.
+    self.attr.st_ino = served_.view.inode(entry);
+    self.attr.st_mode = S_IFDIR;
+    return append(name, self, next);
+  }
+
+  /// False if there is no room for it.
+  Result<bool> add(Entry entry, std::string_view name, off_t next) {
+    SHARDFS_TRY(const fuse_entry_param told, describe(served_, entry));
+    served_.pusher->listed(served_.view.entry(told.ino));
+    if (name.size() > NAME_MAX) return fail(ErrorKind::Corrupt, "a name of over 255 bytes");
+    char terminated[NAME_MAX + 1];
+    *std::ranges::copy(name, terminated).out = '\0';
+    return append(terminated, told, next);
+  }
+
+  bool append(const char* name, const fuse_entry_param& entry, off_t next) {
+    const auto rest = room_.subspan(used_);
+    const std::size_t needed =
+        plus_ ? fuse_add_direntry_plus(request_, rest.data(), rest.size(), name, &entry, next)
+              : fuse_add_direntry(request_, rest.data(), rest.size(), name, &entry.attr, next);
+    if (needed > rest.size()) return false;
+    used_ += needed;
+    return true;
+  }
+
+  fuse_req_t request_;
+  Served& served_;
+  bool plus_;
+  std::span<char> room_;
+  std::size_t used_ = 0;
+};
+
+/// Memory of this thread for one reply, at least `size` bytes, page-aligned; kept, so that a
+/// request costs no allocation.
+std::span<std::byte> reply_buffer(std::size_t size) {
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  thread_local std::unique_ptr<std::byte, Free> buffer;
+  thread_local std::size_t held = 0;
+  if (held < size) {
+    held = round_up(size, 4096);
+    buffer.reset(static_cast<std::byte*>(std::aligned_alloc(4096, held)));
+    if (buffer == nullptr) held = 0;
+  }
+  return {buffer.get(), std::min(held, size)};
+}
+
+void list(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset, bool plus) {
+  const auto memory = reply_buffer(size);
+  const std::span room(reinterpret_cast<char*>(memory.data()), memory.size());
+  const Entry directory = served_by(request).view.entry(inode);
+  const auto filled =
+      Listing(request, plus, room).fill(directory, static_cast<std::uint64_t>(offset));
+  if (!filled) return reply_failure(request, directory, filled.error());
+  fuse_reply_buf(request, filled->data(), filled->size());
+}
+
+void readdir(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset,
+             fuse_file_info*) {
+  begin(request, Op::Readdir);
+  list(request, inode, size, offset, false);
+}
+
+void readdirplus(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset,
+                 fuse_file_info*) {
+  begin(request, Op::Readdirplus);
+  list(request, inode, size, offset, true);
+}
+
+// ---------------------------------------------------------------------------------- data
+
+/// One READ that is being answered.
+struct Reading {
+  fuse_req_t request;
+  Entry entry;
+  std::uint64_t offset;
+  std::size_t size;
+  std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
+};
+
+/// Answers from what is at hand, or, if it may wait, from wherever the bytes are. False if that
+/// would have to wait.
+bool answer(const Reading& reading, Wait wait) {
+  Served& served = served_by(reading.request);
+  const auto buffer = reply_buffer(reading.size);
+  if (buffer.size() < reading.size) return fuse_reply_err(reading.request, ENOMEM), true;
+  std::shared_ptr<const DecodedBlock> decoded;
+  const Archive& archive = served.dataset.archive();
+  const auto got = wait == Wait::No
+                       ? archive.try_read(reading.entry, reading.offset, buffer, &decoded)
+                       : archive.read(reading.entry, reading.offset, buffer, &decoded);
+  if (!got && got.error().kind == ErrorKind::WouldWait) return false;
+  served.counters.count_read(got.value_or(0), std::chrono::steady_clock::now() - reading.since);
+  if (!got) return reply_failure(reading.request, reading.entry, got.error()), true;
+  fuse_reply_buf(reading.request, reinterpret_cast<const char*>(buffer.data()), *got);
+  served.pusher->offer(reading.entry, std::move(decoded));
+  return true;
+}
+
+// Threads that take requests never wait for shared storage, or some stalled readers would keep all
+// others waiting.
+void read(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset, fuse_file_info*) {
+  Served& served = begin(request, Op::Read);
+  const Reading reading{request, served.view.entry(inode), static_cast<std::uint64_t>(offset),
+                        size};
+  if (answer(reading, Wait::No)) return;
+  served.slow->run([reading] { answer(reading, Wait::Yes); });
+}
+
+/// The next offset from `offset` on that is data (or a hole) in a file of `size` bytes; none behind
+/// the last data.
+std::optional<std::uint64_t> seek(const std::vector<Hole>& holes, std::uint64_t size,
+                                  std::uint64_t offset, bool to_data) {
+  if (offset >= size) return std::nullopt;
+  for (const Hole& hole : holes) {
+    if (hole.offset + hole.length <= offset) continue;
+    const bool inside = hole.offset <= offset;
+    if (!to_data) return inside ? offset : hole.offset;
+    if (!inside) return offset;
+    offset = hole.offset + hole.length;
+  }
+  if (!to_data) return size;  // There is a hole behind every file.
+  return offset < size ? std::optional(offset) : std::nullopt;
+}
+
+void lseek(fuse_req_t request, fuse_ino_t inode, off_t offset, int whence, fuse_file_info*) {
+  Served& served = begin(request, Op::Lseek);
+  const Entry entry = served.view.entry(inode);
+  const auto attributes = served.tree().attributes(entry);
+  if (!attributes) return reply_failure(request, entry, attributes.error());
+  const auto holes = served.tree().holes(entry);
+  if (!holes) return reply_failure(request, entry, holes.error());
+  const auto found =
+      seek(*holes, attributes->size, static_cast<std::uint64_t>(offset), whence == SEEK_DATA);
+  if (!found) return void(fuse_reply_err(request, ENXIO));
+  fuse_reply_lseek(request, static_cast<off_t>(*found));
+}
+
+// Asked for only where the kernel cannot do without (see init). Nothing is kept for an open file.
+
+void open(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
+  if (begin(request, Op::Open).no_open) return void(fuse_reply_err(request, ENOSYS));
+  file->keep_cache = 1;
+  fuse_reply_open(request, file);
+}
+
+void opendir(fuse_req_t request, fuse_ino_t, fuse_file_info* file) {
+  if (begin(request, Op::Opendir).no_opendir) return void(fuse_reply_err(request, ENOSYS));
+  file->keep_cache = 1;
+  file->cache_readdir = 1;
+  fuse_reply_open(request, file);
+}
+
+void release(fuse_req_t request, fuse_ino_t, fuse_file_info*) {
+  begin(request, Op::Release);
+  fuse_reply_err(request, 0);
+}
+
+void releasedir(fuse_req_t request, fuse_ino_t, fuse_file_info*) {
+  begin(request, Op::Releasedir);
+  fuse_reply_err(request, 0);
+}
+
+// --------------------------------------------------------------------------- extended attributes
+
+void reply_value(fuse_req_t request, ByteSpan value, std::size_t room) {
+  if (room == 0) return void(fuse_reply_xattr(request, value.size()));
+  if (value.size() > room) {
+    return void(fuse_reply_err(request, value.size() > XATTR_SIZE_MAX ? E2BIG : ERANGE));
+  }
+  fuse_reply_buf(request, reinterpret_cast<const char*>(value.data()), value.size());
+}
+
+// A report may have grown when it is asked for again with the room that it needed: the first answer
+// names more.
+void reply_report(fuse_req_t request, const std::string& report, std::size_t room) {
+  constexpr std::size_t kGrowth = 16 * 1024;
+  if (room == 0) return void(fuse_reply_xattr(request, report.size() + kGrowth));
+  reply_value(request, as_bytes(report), room);
+}
+
+/// Whether `name` is one of the reports that a mount has as attributes without listing them.
+bool is_report(const Served& served, Entry entry, std::string_view name) {
+  const bool root = entry == served.view.root();
+  if (root && (name == kStatsXattr || name == kInfoXattr)) return true;
+  if (name != kExtentsXattr) return false;
+  const auto attributes = served.tree().attributes(entry);
+  return !attributes || S_ISREG(attributes->mode);
+}
+
+/// REQUIRES: is_report().
+Result<std::string> report(const Served& served, Entry entry, std::string_view name) {
+  if (name == kStatsXattr) return stats_json(served);
+  if (name == kInfoXattr) return mount_info_json(served);
+  return extents_json(served.dataset, entry);
+}
+
+void reply_report_of(fuse_req_t request, Entry entry, const std::string& name, std::size_t room) {
+  const auto told = report(served_by(request), entry, name);
+  if (!told) return reply_failure(request, entry, told.error());
+  reply_report(request, *told, room);
+}
+
+void getxattr(fuse_req_t request, fuse_ino_t inode, const char* name, std::size_t room) {
+  Served& served = begin(request, Op::Getxattr);
+  const Entry entry = served.view.entry(inode);
+  if (is_report(served, entry, name)) {
+    // The cache server is asked for its part.
+    return served.reports->run([request, entry, asked = std::string(name), room] {
+      reply_report_of(request, entry, asked, room);
+    });
+  }
+  const auto xattrs = served.tree().xattrs(entry);
+  if (!xattrs) return reply_failure(request, entry, xattrs.error());
+  const auto found = std::ranges::find(*xattrs, std::string_view(name), &Xattr::name);
+  if (found == xattrs->end()) return void(fuse_reply_err(request, ENODATA));
+  reply_value(request, found->value, room);
+}
+
+// The kernel lets only root read these, and local file systems list them to nobody else.
+bool listed_for(uid_t uid, std::string_view name) {
+  return uid == 0 || !name.starts_with("trusted.");
+}
+
+void listxattr(fuse_req_t request, fuse_ino_t inode, std::size_t room) {
+  Served& served = begin(request, Op::Listxattr);
+  const Entry entry = served.view.entry(inode);
+  const auto xattrs = served.tree().xattrs(entry);
+  if (!xattrs) return reply_failure(request, entry, xattrs.error());
+  const uid_t uid = fuse_req_ctx(request)->uid;
+  std::string names;
+  for (const Xattr& xattr : *xattrs) {
+    if (listed_for(uid, xattr.name)) names.append(xattr.name).push_back('\0');
+  }
+  reply_value(request, as_bytes(names), room);
+}
+
+// ---------------------------------------------------------------------------------- the rest
+
+/// Answers a request that is not implemented here, so that the kernel does not send that kind
+/// again.
+template <Op op, typename... Rest>
+void not_needed(fuse_req_t request, Rest...) {
+  begin(request, op);
+  fuse_reply_err(request, ENOSYS);
+}
+
+void reply_warm(fuse_req_t request, WarmCommand& command) {
+  if (const auto done = warm(served_by(request), command); !done)
+    return void(fuse_reply_err(request, done.error().to_errno()));
+  fuse_reply_ioctl(request, 0, &command, sizeof command);
+}
+
+/// Commands to the mount, on its root. Anything else is unknown here, as on any file.
+void ioctl(fuse_req_t request, fuse_ino_t inode, unsigned command, void*, fuse_file_info*, unsigned,
+           const void* in, std::size_t in_size, std::size_t) {
+  Served& served = begin(request, Op::Ioctl);
+  const bool root = served.view.entry(inode) == served.view.root();
+  if (root && command == kMarkIoctl && in_size == sizeof(MarkCommand)) {
+    MarkCommand asked;
+    std::memcpy(&asked, in, sizeof asked);
+    mark(served, asked);
+    return void(fuse_reply_ioctl(request, 0, nullptr, 0));
+  }
+  if (root && command == kWarmIoctl && in_size == sizeof(WarmCommand)) {
+    auto asked = std::make_shared<WarmCommand>();
+    std::memcpy(asked.get(), in, sizeof *asked);
+    return served.reports->run([request, asked] { reply_warm(request, *asked); });
+  }
+  fuse_reply_err(request, ENOSYS);
+}
+
+/// Answers whatever would write. The mount is read-only, so the kernel hardly ever asks.
+template <typename... Rest>
+void refuse(fuse_req_t request, Rest...) {
+  begin(request, Op::Refused);
+  fuse_reply_err(request, kWriteRefused);
+}
+
+void init(void* userdata, fuse_conn_info* connection) {
+  Served& served = *static_cast<Served*>(userdata);
+  const unsigned capable = connection->capable & ~served.masked_capabilities;
+  connection->want = capable & kWanted;
+  connection->max_background = kMaxBackground;
+  connection->congestion_threshold = kMaxBackground * 3 / 4;
+  served.no_open = (capable & FUSE_CAP_NO_OPEN_SUPPORT) != 0;
+  served.no_opendir = (capable & FUSE_CAP_NO_OPENDIR_SUPPORT) != 0;
+  spdlog::debug("FUSE {}.{}, capabilities {:#x}, used {:#x}", connection->proto_major,
+                connection->proto_minor, capable, connection->want);
+}
+
+fuse_lowlevel_ops make_operations() {
+  fuse_lowlevel_ops ops = {};
+  ops.init = init;
+  ops.lookup = lookup;
+  ops.forget = forget;
+  ops.forget_multi = forget_multi;
+  ops.getattr = getattr;
+  ops.readlink = readlink;
+  ops.open = open;
+  ops.read = read;
+  ops.release = release;
+  ops.opendir = opendir;
+  ops.readdir = readdir;
+  ops.readdirplus = readdirplus;
+  ops.releasedir = releasedir;
+  ops.statfs = statfs;
+  ops.getxattr = getxattr;
+  ops.listxattr = listxattr;
+  ops.lseek = lseek;
+  ops.flush = not_needed<Op::Flush>;
+  ops.fsync = not_needed<Op::Fsync>;
+  ops.fsyncdir = not_needed<Op::Fsyncdir>;
+  ops.access = not_needed<Op::Access>;
+  ops.ioctl = ioctl;
+  ops.setattr = refuse;
+  ops.mknod = refuse;
+  ops.mkdir = refuse;
+  ops.unlink = refuse;
+  ops.rmdir = refuse;
+  ops.symlink = refuse;
+  ops.rename = refuse;
+  ops.link = refuse;
+  ops.write = refuse;
+  ops.create = refuse;
+  ops.setxattr = refuse;
+  ops.removexattr = refuse;
+  ops.fallocate = refuse;
+  ops.copy_file_range = refuse;
+  return ops;
+}
+
+}  // namespace
+
+const fuse_lowlevel_ops& operations() {
+  static const fuse_lowlevel_ops ops = make_operations();
+  return ops;
+}
+
+}  // namespace shardfs

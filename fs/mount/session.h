@@ -1,0 +1,80 @@
+// One mount, from mount(2) to the end of its last request.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "fs/base/result.h"
+#include "fs/dataset/dataset.h"
+#include "fs/mount/pusher.h"
+#include "fs/mount/served.h"
+#include "fs/mount/slow_pool.h"
+#include "fs/mount/view.h"
+
+struct fuse_session;
+
+namespace shardfs {
+
+struct MountOptions {
+  std::string directory;  ///< absolute, exists
+  Ownership ownership;
+  std::string
+      subdir;  ///< directory of the archive to show as root, "" for all; no leading or trailing "/"
+  bool allow_other = false;  ///< let other users in
+  /// Have fusermount3 unmount if this process dies. Costs a request each time a directory is
+  /// opened.
+  bool auto_unmount = false;
+  bool noexec = false;
+  bool push = true;  ///< put files into the page cache unasked; off to measure what that gains
+  std::uint32_t masked_capabilities = 0;  ///< FUSE_CAP_* bits not to use; for tests
+};
+
+/// Always read-only, without devices and set-id bits. One at a time in a process.
+class Session {
+ public:
+  /// Mounts, and agrees with the kernel on the protocol. No thread runs afterwards, so that the
+  /// caller may fork; requests wait until serve(). SIGINT, SIGTERM and SIGHUP are blocked from here
+  /// on. `dataset` must outlive the session. Unsupported: not allowed, or no FUSE here; Invalid:
+  /// `subdir` is no directory.
+  [[nodiscard]] static Result<std::unique_ptr<Session>> mount(const Dataset& dataset,
+                                                              const MountOptions& options);
+  /// Unmounts lazily if still mounted.
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  /// Serves with several threads until the directory is unmounted and its last file closed, or
+  /// until one of the signals comes: then unmounts, lazily if files are in use (those get errors),
+  /// so that no dead mount stays behind. If anything hangs for kGrace after a signal, the process
+  /// exits with code 2. `ready` is called once requests are being served.
+  [[nodiscard]] Result<void> serve(const std::function<void()>& ready);
+
+  /// The figures at the end of serve(), as stats_json() gives them.
+  [[nodiscard]] const std::string& final_stats() const { return final_stats_; }
+
+  /// After a fork, in the process that is not going to serve: leaves the mount to the other one.
+  void hand_over() { mounted_ = false; }
+
+  static constexpr int kGraceSeconds = 5;
+
+ private:
+  Session(const Dataset& dataset, const MountOptions& options, Entry root);
+  Result<void> attach(const MountOptions& options);
+  Result<void> handshake();
+  Result<void> detach();
+  int wait_for_end(int loop_ended) const;
+
+  const bool auto_unmount_;
+  const bool push_;
+  Served served_;
+  fuse_session* session_ = nullptr;
+  std::unique_ptr<Pusher> pusher_;
+  SlowPool slow_, reports_;
+  std::uint64_t device_ = 0;  ///< the mount's, so that no other is ever unmounted
+  bool mounted_ = false;
+  std::string final_stats_;
+};
+
+}  // namespace shardfs

@@ -1,0 +1,48 @@
+// How the entries of an archive appear in one mount: inode numbers, owners and modes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include <sys/stat.h>
+
+#include "fs/tree/tree.h"
+
+namespace shardfs {
+
+/// Who owns the files that a mount shows.
+struct Ownership {
+  /// True: ids and modes as packed. False: everything belongs to who mounts, with u+rX.
+  bool as_archived = false;
+  std::optional<uid_t> uid = {};  ///< takes precedence over either
+  std::optional<gid_t> gid = {};
+  mode_t umask = 0;  ///< permission bits taken away from everything but symlinks
+};
+
+/// Immutable; any thread.
+class View {
+ public:
+  /// `root` is the directory shown as root; what lies outside it is not shown.
+  View(Entry root, const Ownership& ownership);
+
+  [[nodiscard]] Entry root() const { return root_; }
+
+  /// The entry behind an inode number of the mount. Numbers that no reply gave out may give an
+  /// entry that is not there: Tree answers those with an error.
+  [[nodiscard]] Entry entry(std::uint64_t inode) const;
+  /// 1 for the root, entry + 1 for everything else. `entry` owns its inode (Tree::inode).
+  [[nodiscard]] std::uint64_t inode(Entry entry) const;
+
+  /// What stat() shows.
+  [[nodiscard]] struct stat stat(const Attributes& attributes) const;
+
+ private:
+  [[nodiscard]] mode_t mode(mode_t archived) const;
+
+  Entry root_;
+  Ownership ownership_;
+  uid_t uid_;
+  gid_t gid_;
+};
+
+}  // namespace shardfs

@@ -1,0 +1,168 @@
+"""What the kernel has to ask: counted, because it decides how fast a mount is."""
+
+import contextlib
+import os
+import random
+import unittest
+from pathlib import Path
+
+from mounted import Mount, MountTest, needs_root, wait_until
+from odd_tree import content
+
+FILES = 400
+MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
+
+
+@contextlib.contextmanager
+def memory_limit(size: int):
+    """A control group with this process in it, until it calls what it is given; what it started stays. Bytes."""
+    own = next(line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()
+               if ":memory:" in line)
+    home = MEMORY_GROUPS / own.lstrip("/") / "cgroup.procs"
+    group = MEMORY_GROUPS / f"shardfs-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / "memory.limit_in_bytes").write_text(str(size))
+        (group / "cgroup.procs").write_text(str(os.getpid()))
+        yield lambda: home.write_text(str(os.getpid()))
+    finally:
+        home.write_text(str(os.getpid()))
+        wait_until(lambda: removed(group), "the end of the control group")
+
+
+def removed(group: Path) -> bool:
+    """Removes a control group if nothing is left in it."""
+    with contextlib.suppress(OSError):
+        group.rmdir()
+    return not group.exists()
+
+
+class Requests(MountTest):
+    def setUp(self):
+        super().setUp()
+        self.files = {f"{n % 8}/file{n:03}": content(3000 + n, 3 * n + 1) for n in range(FILES)}
+        self.source = self.tree(self.files)
+        for n in range(8):
+            os.symlink(f"file{n:03}", self.source / str(n) / "link")
+
+    def read_shuffled(self, mount, seed: int = 0):
+        names = list(self.files)
+        random.Random(seed).shuffle(names)
+        for name in names:
+            self.assertEqual(self.read(mount.path / name), self.files[name])
+
+    @staticmethod
+    def read(path) -> bytes:
+        """Without the question whether the file is a terminal that open() asks (see below)."""
+        with open(path, "rb", buffering=0) as file:
+            return file.read()
+
+    @staticmethod
+    def walk(mount):
+        for here, directories, files in os.walk(mount.path):
+            for name in directories + files:
+                os.lstat(os.path.join(here, name))
+                if os.path.islink(os.path.join(here, name)):
+                    os.readlink(os.path.join(here, name))
+
+    def test_S25_warm_epochs_ask_nothing(self):
+        for container in self.CONTAINERS:
+            with self.subTest(container), Mount(self.pack(self.source, container)) as mount:
+                self.walk(mount)
+                self.read_shuffled(mount)
+                for seed in (1, 2):
+                    self.assertEqual(mount.requests_during(lambda m=mount, s=seed: self.read_shuffled(m, s)), {})
+                self.assertEqual(mount.requests_during(lambda m=mount: self.walk(m)), {})
+
+    def test_S25_names_that_are_not_there_are_asked_for_once(self):
+        with Mount(self.pack(self.source)) as mount:
+            self.assertFalse((mount.path / "nothing").exists())
+            self.assertEqual(mount.requests_during(lambda: (mount.path / "nothing").exists()), {})
+
+    def test_a_cold_epoch_costs_a_lookup_and_a_read_a_file(self):
+        with Mount(self.pack(self.source)) as mount:
+            asked = mount.requests_during(lambda: self.read_shuffled(mount))
+            self.assertEqual(asked.pop("lookup"), FILES + 8)
+            # Fewer where neighbours were pushed in time.
+            self.assertLessEqual(asked.pop("read"), FILES)
+            # One OPEN and one FLUSH teach the kernel not to send more.
+            self.assertEqual(asked, {"open": 1, "flush": 1})
+
+    def test_after_a_listing_files_are_only_read(self):
+        with Mount(self.pack(self.source)) as mount:
+            self.walk(mount)
+            asked = mount.requests_during(lambda: self.read_shuffled(mount))
+            self.assertLessEqual(asked.pop("read"), FILES)
+            self.assertEqual(asked, {"open": 1, "flush": 1})
+
+    def test_a_listing_takes_few_requests(self):
+        with Mount(self.pack(self.source)) as mount:
+            asked = mount.requests_during(lambda: self.walk(mount))
+            # Each entry takes 152 to 160 bytes of a reply; the kernel asks for 4 KiB at least. One more request
+            # finds the end of each of the nine directories.
+            self.assertLessEqual(asked.pop("readdirplus"), (FILES + 16) * 160 // (4096 - 160) + 2 * 9)
+            self.assertEqual(asked, {"opendir": 1, "readlink": 8})
+
+    def assert_pushed(self, mount, text: dict, read: str, pushed: list):
+        """Reading one file of a walked mount puts the others named, and no more, into the page cache."""
+        self.walk(mount)
+        self.assertEqual(self.read(mount.path / read), text[read])
+        wait_until(lambda: mount.stats()["fuse"]["notify_store"] == len(pushed), "the push of neighbours")
+        asked = mount.requests_during(lambda: [self.read(mount.path / name) for name in pushed])
+        self.assertEqual(asked, {})
+        for name, wanted in text.items():
+            self.assertEqual(self.read(mount.path / name), wanted)
+
+    def test_neighbours_in_the_window_are_pushed(self):
+        """Where the data set fits into memory, the first file read brings the others around it."""
+        text = {f"d/{n:03}": content(3000, n) for n in range(200)}
+        source = self.tree(text, "text")
+        for container in self.CONTAINERS:
+            with self.subTest(container), Mount(self.pack(source, container)) as mount:
+                self.assert_pushed(mount, text, "d/100", [name for name in text if name != "d/100"])
+
+    def test_nothing_is_read_ahead_that_cannot_be_pushed(self):
+        """Without a listing the kernel knows no neighbours; in shuffled order they lie elsewhere."""
+        text = {f"d/{n:03}": content(20_000, 3 * n + 1) for n in range(400)}
+        source = self.tree(text, "text")
+        total = sum(map(len, text.values()))
+        for options, listed in (((), False), (("--order", "shuffle:1"), True)):
+            with self.subTest(options), Mount(self.pack(source, "tar", *options)) as mount:
+                if listed:
+                    self.walk(mount)
+                before = mount.stats()["store"]["bytes"]
+                for name in reversed(text):
+                    self.assertEqual(self.read(mount.path / name), text[name])
+                self.assertLess(mount.stats()["store"]["bytes"] - before, 1.2 * total + (2 << 20))
+
+    @needs_root
+    def test_neighbours_in_a_frame_are_pushed(self):
+        """Where it does not fit, a frame that was decoded anyway still serves all the files in it."""
+        if not (MEMORY_GROUPS / "memory.limit_in_bytes").exists():
+            self.skipTest(f"no memory controller of version 1 at {MEMORY_GROUPS}")
+        text = {f"d/{n:03}": b"the same words %03d, " % n * 90 for n in range(200)}
+        source = self.tree({**text, "hole": b""}, "text")
+        os.truncate(source / "hole", 200 << 20)
+        shard = self.pack(source, "tar.zst")
+        with memory_limit(256 << 20) as leave, Mount(shard) as mount:
+            leave()
+            # 2,560 bytes each with header and padding: 64 KiB hold 25.
+            self.assert_pushed(mount, text, "d/000", [f"d/{n:03}" for n in range(1, 25)])
+
+    def test_python_s_open_asks_whether_it_is_a_terminal(self):
+        """An ioctl, which the kernel passes on each time; nothing can be done about it here, so it is known."""
+        with Mount(self.pack(self.source)) as mount:
+            self.read_shuffled(mount)
+            asked = mount.requests_during(lambda: [open(mount.path / name, "rb").close() for name in self.files])
+            # Newer Pythons do not ask for regular files.
+            self.assertIn(asked, ({"ioctl": FILES}, {}))
+
+    def test_large_files_take_large_reads(self):
+        source = self.tree({"large": content(8 << 20, 1)}, "big")
+        with Mount(self.pack(source)) as mount:
+            asked = mount.requests_during((mount.path / "large").read_bytes)
+            self.assertLessEqual(asked["read"], 8 * 8 + 4)  # The kernel reads ahead 128 KiB at a time.
+
+
+if __name__ == "__main__":
+    unittest.main()

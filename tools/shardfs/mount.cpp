@@ -1,0 +1,277 @@
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <dirent.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fs/dataset/dataset.h"
+#include "fs/dataset/hot_list.h"
+#include "fs/mount/log.h"
+#include "fs/mount/report.h"
+#include "fs/mount/session.h"
+#include "tools/common/size.h"
+#include "tools/shardfs/commands.h"
+#include "tools/shardfs/daemon.h"
+#include "tools/shardfs/mount_cache_options.h"
+#include "tools/shardfs/mount_options.h"
+#include "tools/shardfs/mounts.h"
+
+namespace shardfs {
+namespace {
+
+struct Arguments {
+  std::string archive;
+  std::string directory;
+  bool foreground = false;
+  std::vector<std::string> options;
+  std::string log, report;
+  MountCacheOptions cache;
+};
+
+int mount_exit(const Error& error) {
+  if (error.kind == ErrorKind::Interrupted) return kInterrupted;
+  if (error.kind == ErrorKind::Invalid) return kUsage;
+  switch (error.sys_errno) {
+    case EACCES:
+    case EPERM:
+      return kUsage;
+    case EAGAIN:
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+      return kSystem;
+    default:
+      return kFailed;
+  }
+}
+
+struct Close {
+  void operator()(DIR* directory) const { ::closedir(directory); }
+};
+
+Result<bool> is_empty(const std::string& directory) {
+  const std::unique_ptr<DIR, Close> open(::opendir(directory.c_str()));
+  if (open == nullptr) return fail_errno(errno, directory, "cannot read");
+  while (const dirent* entry = ::readdir(open.get())) {
+    if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0) return false;
+  }
+  return true;
+}
+
+/// A place to mount at must be a directory, empty, and the user's own.
+Result<void> check_directory(const std::string& directory) {
+  struct stat found = {};
+  if (::stat(directory.c_str(), &found) != 0)
+    return fail_errno(errno, directory, "cannot mount there");
+  const auto wrong = [&](std::string_view what) {
+    return fail(ErrorKind::Invalid,
+                fmt::format("{}: {}; try: an empty directory of your own", directory, what));
+  };
+  if (!S_ISDIR(found.st_mode)) return wrong("not a directory");
+  if (::geteuid() != 0 && found.st_uid != ::geteuid()) return wrong("belongs to somebody else");
+  SHARDFS_TRY(const bool empty, is_empty(directory));
+  if (!empty) return wrong("not empty");
+  return {};
+}
+
+Error occupied(const std::string& directory, std::string_view what) {
+  return {ErrorKind::Unsupported, EBUSY,
+          fmt::format("{}: {}; try: shardfs umount {}", directory, what, directory)};
+}
+
+/// True if just this is mounted there already; an error if something else of ours is, or a dead
+/// mount.
+Result<bool> is_mounted(const Dataset& dataset, const MountOptions& options) {
+  SHARDFS_TRY(const auto there, mount_at(options.directory));
+  if (!there || !there->is_shardfs()) return false;
+  const auto info = read_report(options.directory, kInfoXattr);
+  if (!info) {
+    const int err = info.error().sys_errno;
+    const bool dead = err == ENOTCONN || err == ECONNABORTED;  // aborted: it died while being asked
+    return std::unexpected(
+        occupied(options.directory, dead ? "a mount whose process has died is there"
+                                         : "a mount that does not answer is there"));
+  }
+  const bool same = info->value("id", "") == dataset.archive().info().id &&
+                    info->value("subdir", "") == options.subdir && there->source == dataset.path();
+  if (!same)
+    return std::unexpected(occupied(options.directory, there->source + " is mounted there"));
+  return true;
+}
+
+/// Of -o, the environment and who is asking.
+Result<MountOptions> decide_options(const Arguments& arguments, bool from_mount8) {
+  MountOptions options;
+  options.ownership.as_archived = ::geteuid() == 0;
+  SHARDFS_CHECK(parse_mount_options(arguments.options, from_mount8, options));
+  SHARDFS_TRY(options.directory, absolute_path(arguments.directory));
+  const char* mask = std::getenv("SHARDFS_TEST_MASK_CAPS");
+  if (mask != nullptr) {
+    options.masked_capabilities = static_cast<std::uint32_t>(std::strtoul(mask, nullptr, 0));
+  }
+  options.push = std::getenv("SHARDFS_TEST_NO_PUSH") == nullptr;
+  return options;
+}
+
+Result<std::string> decide_log(const Arguments& arguments) {
+  if (arguments.log.empty()) return arguments.foreground ? "stderr" : default_daemon_log();
+  if (arguments.log == "stderr" || arguments.log == "syslog") return arguments.log;
+  std::error_code failed;
+  const auto path = std::filesystem::absolute(arguments.log, failed);
+  if (failed) return fail_errno(failed.value(), arguments.log, "cannot open the log");
+  return path.string();
+}
+
+LogLevel log_level(const Common& common) {
+  if (common.verbose) return LogLevel::Verbose;
+  return common.quiet ? LogLevel::Quiet : LogLevel::Normal;
+}
+
+// A signal that came while the mount was made, and was held back.
+Result<void> check_signals() {
+  sigset_t pending;
+  ::sigpending(&pending);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    if (sigismember(&pending, number) == 1)
+      return fail(ErrorKind::Interrupted, "interrupted; nothing is mounted");
+  }
+  return {};
+}
+
+void announce(const Dataset& dataset, const MountOptions& options, const Common& common, Io& io) {
+  const ArchiveInfo info = dataset.archive().info();
+  const std::string line = fmt::format("{}: {} files, {}, from {}", options.directory, info.files,
+                                       format_size(info.file_bytes), dataset.path());
+  spdlog::info("{}", line);
+  const TierChoice& choice = dataset.tier();
+  spdlog::info("tier {}: {}", name(choice.tier), choice.reason);
+  if (common.json) {
+    io.out << archive_info_json(dataset) << '\n' << std::flush;
+  } else if (!common.quiet) {
+    io.err << "shardfs: " << line << '\n' << std::flush;
+  }
+}
+
+/// Has fetched first what a list of an earlier job names. A list is a convenience: what is wrong
+/// with it is said, and goes no further.
+void use_hot_list(const Dataset& dataset, const std::string& path) {
+  if (path.empty() || dataset.cache() == nullptr) return;
+  const auto list = load_hot_list(path);
+  if (!list && list.error().kind == ErrorKind::NotFound) return;
+  if (!list) return spdlog::warn("{}", list.error().message);
+  if (list->archive_id != dataset.archive().info().id)
+    return spdlog::warn("{}: the hot list of another archive; it is not used", path);
+  std::vector<HintRange> ranges;
+  const std::uint64_t size = dataset.cache()->size();
+  for (const Unit unit : list->units) {
+    if (unit < units_of(size)) ranges.push_back({unit * kUnitBytes, unit_size(unit, size)});
+  }
+  if (const auto done = dataset.cache()->hint(ranges, false); !done)
+    spdlog::warn("{}: {}", path, done.error().message);
+}
+
+void keep_hot_list(const Dataset& dataset, const std::string& path) {
+  if (path.empty() || dataset.cache() == nullptr) return;
+  const HotList list{dataset.archive().info().id, dataset.cache()->present_units()};
+  if (list.units.empty()) return;  // Nothing was cached: an earlier job's is worth more.
+  if (const auto done = save_hot_list(path, list); !done) spdlog::warn("{}", done.error().message);
+}
+
+Result<void> write_report(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::trunc);
+  file << text << '\n' << std::flush;
+  if (!file) return fail_errno(errno, path, "cannot write the report");
+  return {};
+}
+
+/// What a mount leaves behind when it has ended: a report, and what the next job may begin with.
+void conclude(const Session& session, const Dataset& dataset, const Arguments& arguments) {
+  for (const std::string& line : closing_report(session.final_stats())) spdlog::info("{}", line);
+  keep_hot_list(dataset, arguments.cache.hot_list);
+  if (arguments.report.empty() || session.final_stats().empty()) return;
+  if (const auto done = write_report(arguments.report, session.final_stats()); !done)
+    spdlog::warn("{}", done.error().message);
+}
+
+Result<void> serve(const Dataset& dataset, const MountOptions& options, const Arguments& arguments,
+                   const Common& common, Io& io) {
+  SHARDFS_TRY(const std::string log, decide_log(arguments));
+  SHARDFS_CHECK(start_log(log, log_level(common)));
+  SHARDFS_TRY(const auto session, Session::mount(dataset, options));
+  SHARDFS_CHECK(check_signals());
+  use_hot_list(dataset, arguments.cache.hot_list);
+  if (log != "stderr") tell_notes(io, dataset);
+  for (const std::string& note : dataset.archive().notes()) spdlog::warn("{}", note);
+  if (log != "stderr" || !arguments.foreground) announce(dataset, options, common, io);
+  if (arguments.foreground) {
+    const auto done = session->serve([] {});
+    conclude(*session, dataset, arguments);
+    return done;
+  }
+  return serve_in_background(
+      *session, log == "stderr" ? KeepStderr::Yes : KeepStderr::No,
+      [&] { conclude(*session, dataset, arguments); }, io);
+}
+
+/// Relative paths are the caller's; the daemon works from the root directory.
+Result<void> make_absolute(Arguments& arguments) {
+  for (std::string* path : {&arguments.report, &arguments.cache.hot_list}) {
+    if (path->empty()) continue;
+    std::error_code failed;
+    *path = std::filesystem::absolute(*path, failed).string();
+    if (failed) return fail_errno(failed.value(), *path, "cannot be used");
+  }
+  return {};
+}
+
+Result<void> mount(Arguments arguments, const Common& common, Io& io) {
+  if (!arguments.foreground) close_inherited();
+  SHARDFS_CHECK(make_absolute(arguments));
+  SHARDFS_TRY(const MountOptions options, decide_options(arguments, common.from_mount8));
+  SHARDFS_TRY(const CacheSettings cache, cache_settings(arguments.cache));
+  SHARDFS_TRY(const auto dataset, Dataset::open(arguments.archive, cache));
+  SHARDFS_TRY(const bool mounted, is_mounted(*dataset, options));
+  if (mounted) {
+    if (!common.quiet) io.err << fmt::format("shardfs: {}: already mounted\n", options.directory);
+    return {};
+  }
+  SHARDFS_CHECK(check_directory(options.directory));
+  return serve(*dataset, options, arguments, common, io);
+}
+
+}  // namespace
+
+Command mount_command(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  app.add_option("ARCHIVE", arguments->archive, "A shard or another archive")->required();
+  app.add_option("DIR", arguments->directory, "An empty directory of yours; shardfs umount ends it")
+      ->required();
+  app.add_flag("-f,--foreground", arguments->foreground, "Stay in the foreground");
+  app.add_option("-o", arguments->options, "OPTION,... (below)")->allow_extra_args(false);
+  add_cache_options(app, arguments->cache);
+  app.add_option("--report", arguments->report, "Write the figures there at the end, as JSON");
+  app.add_option("--log", arguments->log, "stderr, syslog or a file; default: syslog, -f: stderr");
+  app.footer(
+      "-o: ro nosuid nodev (always), noexec, allow_other, auto_unmount, uid=N, gid=N, umask=OCT,\n"
+      "  owner=me (yours and readable) or archive (as packed; root's default), subdir=PATH");
+  return [arguments](const Common& common, Io& io) {
+    const auto done = mount(*arguments, common, io);
+    return done ? int{kMounted} : report(io, done.error(), mount_exit(done.error()));
+  };
+}
+
+}  // namespace shardfs
