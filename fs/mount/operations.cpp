@@ -17,6 +17,7 @@
 #include <sys/statvfs.h>
 
 #include "fs/mount/commands.h"
+#include "fs/mount/list_ahead.h"
 #include "fs/mount/pusher.h"
 #include "fs/mount/report.h"
 #include "fs/mount/served.h"
@@ -87,6 +88,7 @@ void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
   const auto told = find(served, directory, name);
   if (told) {
     fuse_reply_entry(request, &*told);
+    served.list_ahead->asked(directory);
   } else if (told.error().kind == ErrorKind::NotFound) {
     fuse_entry_param nothing = {};  // Inode 0: the kernel may remember that the name is not there.
     nothing.entry_timeout = kForever;
@@ -232,6 +234,7 @@ void list(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset, 
   const auto memory = reply_buffer(size);
   const std::span room(reinterpret_cast<char*>(memory.data()), memory.size());
   const Entry directory = served_by(request).view.entry(inode);
+  served_by(request).list_ahead->listed(directory);
   const auto filled =
       Listing(request, plus, room).fill(directory, static_cast<std::uint64_t>(offset));
   if (!filled) return reply_failure(request, directory, filled.error());

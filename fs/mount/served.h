@@ -13,6 +13,7 @@
 
 namespace shardfs {
 
+class ListAhead;
 class Pusher;
 class SlowPool;
 
@@ -29,7 +30,8 @@ struct Served {
   Counters counters = {};
   ErrorLog errors = {};
   Marks marks = {};
-  Pusher* pusher = nullptr;     ///< set before the first request, like the pool
+  Pusher* pusher = nullptr;  ///< set before the first request, like the pool
+  ListAhead* list_ahead = nullptr;
   SlowPool* slow = nullptr;     ///< for reads that have to wait for shared storage
   SlowPool* reports = nullptr;  ///< for what people ask, who wait for no reader
 

@@ -172,6 +172,7 @@ Session::~Session() {
   if (mounted_) {
     if (const auto done = detach(); !done) spdlog::error("{}", done.error().message);
   }
+  if (list_ahead_) list_ahead_->stop();
   if (pusher_) pusher_->stop();
   if (session_ != nullptr) fuse_session_destroy(session_);
 }
@@ -196,7 +197,10 @@ Result<void> Session::attach(const MountOptions& options) {
   pusher_ =
       std::make_unique<Pusher>(session_, served_.dataset.archive(),
                                served_.dataset.fits_in_memory(), served_.view, served_.counters);
+  list_ahead_ =
+      std::make_unique<ListAhead>(served_.tree(), served_.view, options.directory, device_);
   served_.pusher = pusher_.get();
+  served_.list_ahead = list_ahead_.get();
   served_.slow = &slow_;
   served_.reports = &reports_;
   return {};
@@ -247,7 +251,10 @@ Result<void> Session::serve(const std::function<void()>& ready) {
     SHARDFS_TRY(watched, unmount_at_end(served_.directory, device_));
   }
   int failed = 0;
-  if (push_) pusher_->start();
+  if (push_) {
+    pusher_->start();
+    if (served_.dataset.fits_in_memory()) list_ahead_->start();
+  }
   std::thread loop([&] {
     LoopConfig config;
     failed = fuse_session_loop_mt(session_, config.get());
@@ -256,6 +263,7 @@ Result<void> Session::serve(const std::function<void()>& ready) {
   ready();
   const int number = wait_for_end(loop_ended.get());
   limit_shutdown();
+  list_ahead_->stop();
   if (number != 0) {
     spdlog::info("{}: unmounting on SIG{}", served_.directory, ::sigabbrev_np(number));
     if (const auto done = detach(); !done) spdlog::error("{}", done.error().message);

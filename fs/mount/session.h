@@ -8,6 +8,7 @@
 
 #include "fs/base/result.h"
 #include "fs/dataset/dataset.h"
+#include "fs/mount/list_ahead.h"
 #include "fs/mount/pusher.h"
 #include "fs/mount/served.h"
 #include "fs/mount/slow_pool.h"
@@ -71,6 +72,7 @@ class Session {
   Served served_;
   fuse_session* session_ = nullptr;
   std::unique_ptr<Pusher> pusher_;
+  std::unique_ptr<ListAhead> list_ahead_;
   SlowPool slow_, reports_;
   std::uint64_t device_ = 0;  ///< the mount's, so that no other is ever unmounted
   bool mounted_ = false;

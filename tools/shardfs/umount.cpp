@@ -1,9 +1,11 @@
 #include <cerrno>
+#include <chrono>
 #include <fstream>
 #include <memory>
 #include <optional>
 #include <ostream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <CLI/CLI.hpp>
@@ -23,6 +25,8 @@ namespace shardfs {
 namespace {
 
 constexpr int kWaitMs = 5000;
+/// A mount may be in use by itself for a moment (ListAhead), and by a program that is just ending.
+constexpr std::chrono::milliseconds kBusyPatience{1000}, kBusyRetry{20};
 
 struct Arguments {
   std::vector<std::string> directories;
@@ -59,6 +63,16 @@ bool wait_for_end(const UniqueFd& process) {
   return ::poll(&wait, 1, kWaitMs) != 0;
 }
 
+Result<void> unmount_patiently(const std::string& path, Unmount how) {
+  const auto end = std::chrono::steady_clock::now() + kBusyPatience;
+  auto done = unmount(path, how);
+  while (!done && done.error().sys_errno == EBUSY && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(kBusyRetry);
+    done = unmount(path, how);
+  }
+  return done;
+}
+
 Result<void> umount_one(const std::string& directory, bool lazy, Io& io) {
   SHARDFS_TRY(const std::string path, absolute_path(directory));
   SHARDFS_TRY(const auto there, mount_at(path));
@@ -67,7 +81,8 @@ Result<void> umount_one(const std::string& directory, bool lazy, Io& io) {
   }
   const Daemon daemon = find_daemon(path);
   // Whoever still has files of a dead mount open can do nothing with them.
-  SHARDFS_CHECK(unmount(path, lazy || daemon.is_dead ? Unmount::Lazily : Unmount::IfUnused));
+  SHARDFS_CHECK(
+      unmount_patiently(path, lazy || daemon.is_dead ? Unmount::Lazily : Unmount::IfUnused));
   if (!wait_for_end(daemon.process)) {
     io.err << fmt::format("shardfs: {}: unmounted; its process ends when its last file is closed\n",
                           path);

@@ -1,0 +1,78 @@
+#include "fs/mount/list_ahead.h"
+
+#include <algorithm>
+#include <array>
+#include <system_error>
+#include <utility>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+
+#include "fs/base/unique_fd.h"
+#include "fs/mount/unmount.h"
+
+namespace shardfs {
+
+ListAhead::ListAhead(const Tree& tree, const View& view, std::string directory,
+                     std::uint64_t device)
+    : tree_(tree),
+      view_(view),
+      mounted_at_(std::move(directory)),
+      device_(device),
+      done_(tree.entries()) {}
+
+ListAhead::~ListAhead() { stop(); }
+
+void ListAhead::start() {
+  try {
+    thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
+    started_ = true;
+  } catch (const std::system_error& error) {
+    spdlog::warn("directories are not listed ahead: no thread: {}", error.what());
+  }
+}
+
+void ListAhead::stop() {
+  thread_.request_stop();
+  if (thread_.joinable()) thread_.join();
+}
+
+void ListAhead::asked(Entry directory) {
+  if (!started_ || done_.contains(directory)) return;
+  const auto children = tree_.child_range(directory);
+  if (!children || children->count < kFewest) return void(done_.insert(directory));
+  {
+    const std::lock_guard lock(mutex_);
+    if (++asked_[directory] < std::max(kFewest / 2, children->count / kOneIn)) return;
+    asked_.erase(directory);
+    if (!done_.insert(directory)) return;
+    queue_.push_back(directory);
+  }
+  changed_.notify_one();
+}
+
+void ListAhead::run(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  while (changed_.wait(lock, stop, [this] { return !queue_.empty(); })) {
+    const Entry directory = queue_.front();
+    queue_.pop_front();
+    lock.unlock();
+    list(directory, stop);
+    lock.lock();
+  }
+}
+
+// What fails here will fail, or not, for whoever asks.
+void ListAhead::list(Entry directory, const std::stop_token& stop) const {
+  const auto path = tree_.path(directory), root = tree_.path(view_.root());
+  if (!path || !root) return;
+  const std::string shown = mounted_at_ + "/" + path->substr(root->size());
+  const UniqueFd fd(::open(shown.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd || device_at(shown) != device_) return;
+  std::array<char, 64 * 1024> names;
+  while (!stop.stop_requested() && ::getdents64(fd.get(), names.data(), names.size()) > 0) {
+  }
+}
+
+}  // namespace shardfs
