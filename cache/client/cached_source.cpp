@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <utility>
 
 #include <fmt/format.h>
@@ -220,6 +221,62 @@ Result<void> CachedSource::ask(Line& line, std::uint64_t offset, std::span<std::
     out = out.subspan(part.size());
   }
   return {};
+}
+
+// ---- what was decoded ----
+
+namespace {
+
+/// How positions of decoded bytes follow from an archive. Another number where that changes: a
+/// server may have clients of two versions.
+constexpr std::uint32_t kDecodedKind = 1;
+
+static_assert(ByteSource::kMaxPiece <= kBufferBytes);
+
+}  // namespace
+
+/// The server knows the holder of a lease by its connection.
+class CachedSource::Turn final : public DecodeTurn {
+ public:
+  Turn(ServerLink& link, std::unique_ptr<Line> line, const BlockKey& key)
+      : link_(link), line_(std::move(line)), key_(key) {}
+  ~Turn() override {
+    if (line_) end(Message::Abandon);
+  }
+
+  void keep(ByteSpan piece) override {
+    if (!line_ || piece.size() != key_.length) return;
+    if (line_->fill_buffer(piece)) end(Message::Put);
+  }
+
+ private:
+  void end(Message how) {
+    auto line = std::exchange(line_, nullptr);
+    const auto done = line->call(how, encode(key_));
+    if (done && done->type == Message::Done) link_.give_back(std::move(line));
+  }
+
+  ServerLink& link_;
+  std::unique_ptr<Line> line_;
+  const BlockKey key_;
+};
+
+DecodedPiece CachedSource::find_decoded(std::uint64_t position, std::span<std::byte> out,
+                                        std::chrono::milliseconds patience) const {
+  auto line = link_.take();
+  if (!line) return {};
+  const BlockKey key{link_.archive(), position, static_cast<std::uint32_t>(out.size()),
+                     kDecodedKind};
+  const auto answer = (*line)->call(Message::Get, encode(key), {}, patience);
+  if (!answer) return {};
+  if (answer->type == Message::Lease)
+    return {false, std::make_unique<Turn>(link_, *std::move(line), key)};
+  const auto given = answer->as<BufferAnswer>();
+  if (answer->type != Message::Buffer || !given || given->length != out.size() ||
+      !(*line)->take_buffer(out))
+    return {};
+  link_.give_back(*std::move(line));
+  return {true, nullptr};
 }
 
 // ---- without a server ----

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -45,6 +46,10 @@ class CachedSource final : public ByteSource {
   [[nodiscard]] std::uint64_t size() const override { return file_->size(); }
   [[nodiscard]] const std::string& name() const override { return file_->name(); }
 
+  [[nodiscard]] bool keeps_decoded() const override { return link_.options().tier != Tier::Memory; }
+  [[nodiscard]] DecodedPiece find_decoded(std::uint64_t position, std::span<std::byte> out,
+                                          std::chrono::milliseconds patience) const override;
+
   void check_itself() const override {
     checked_ = true;
     file_->check_itself();
@@ -71,6 +76,7 @@ class CachedSource final : public ByteSource {
   [[nodiscard]] Mapped attached() const;
   void set_attached(const Mapped& attached) const;
 
+  class Turn;
   [[nodiscard]] static bool has(const Attached* cache, std::uint64_t offset, std::uint64_t length);
   [[nodiscard]] Result<void> read_mirror(const Attached& cache, std::uint64_t offset,
                                          std::span<std::byte> out) const;

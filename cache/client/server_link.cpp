@@ -98,7 +98,8 @@ Result<void> Line::attach(const CacheOptions& options, int store, const std::str
   return {};
 }
 
-Result<Packet> Line::call(Message type, ByteSpan payload, std::span<const int> fds) {
+Result<Packet> Line::call(Message type, ByteSpan payload, std::span<const int> fds,
+                          std::optional<milliseconds> timeout) {
   if (const auto sent = send_packet(socket_.get(), type, payload, fds); !sent)
     return gone(sent.error().message);
   const auto start = Clock::now();
@@ -117,7 +118,8 @@ Result<Packet> Line::call(Message type, ByteSpan payload, std::span<const int> f
       continue;
     }
     if (packet.error().sys_errno != EAGAIN) return gone(packet.error().message);
-    if (now - start > timeout_) return fail_errno(ETIMEDOUT, "cache", "no answer");
+    if (now - start > timeout.value_or(timeout_))
+      return fail_errno(ETIMEDOUT, "cache", "no answer");
     if (now - heard > kDeadAfter) return gone("the server does not answer");
     if (!pinged) pinged = send_packet(socket_.get(), Message::Ping).has_value();
   }
@@ -126,6 +128,12 @@ Result<Packet> Line::call(Message type, ByteSpan payload, std::span<const int> f
 Result<void> Line::take_buffer(std::span<std::byte> out) const {
   const ssize_t n = ::pread(buffer_.get(), out.data(), out.size(), 0);
   if (n != static_cast<ssize_t>(out.size())) return gone("a short answer");
+  return {};
+}
+
+Result<void> Line::fill_buffer(ByteSpan bytes) const {
+  const ssize_t n = ::pwrite(buffer_.get(), bytes.data(), bytes.size(), 0);
+  if (n != static_cast<ssize_t>(bytes.size())) return gone("the buffer cannot be written");
   return {};
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -49,11 +50,15 @@ class Line {
 
   /// Sends a request and waits for its answer. NotFound: the server has gone, or does not answer a
   /// PING for kDeadAfter (a store that hangs does not make it so). Interrupted: `cancel` became
-  /// readable. Io with ETIMEDOUT after the archive's timeout. After an error it cannot be used.
-  [[nodiscard]] Result<Packet> call(Message type, ByteSpan payload, std::span<const int> fds = {});
+  /// readable. Io with ETIMEDOUT after `timeout`, which is the archive's if it is not given. After
+  /// an error it cannot be used.
+  [[nodiscard]] Result<Packet> call(Message type, ByteSpan payload, std::span<const int> fds = {},
+                                    std::optional<std::chrono::milliseconds> timeout = {});
 
   /// Bytes that a BUFFER answer spoke of.
   [[nodiscard]] Result<void> take_buffer(std::span<std::byte> out) const;
+  /// Puts bytes where a PUT takes them from.
+  [[nodiscard]] Result<void> fill_buffer(ByteSpan bytes) const;
 
   [[nodiscard]] const std::shared_ptr<const Attached>& attached() const { return attached_; }
   [[nodiscard]] std::uint32_t archive() const { return archive_; }
@@ -99,6 +104,8 @@ class ServerLink {
   [[nodiscard]] bool is_cancelled() const { return cancelled_; }
 
   [[nodiscard]] const CacheOptions& options() const { return options_; }
+  /// All zero where the archive could not be looked at.
+  [[nodiscard]] ArchiveId archive() const { return facts_ ? facts_->id : ArchiveId{}; }
 
   static constexpr std::chrono::milliseconds kPatience{1000};
 

@@ -42,7 +42,9 @@ std::optional<Bytes> unsealed(const HotKey& key, ByteSpan whole) {
 
 BlockStore::BlockStore(std::string directory, std::uint64_t capacity_bytes,
                        std::uint64_t reach_bytes)
-    : directory_(std::move(directory)), ranges_(capacity_bytes, reach_bytes) {
+    : directory_(std::move(directory)),
+      capacity_(capacity_bytes),
+      ranges_(capacity_bytes, reach_bytes) {
   std::error_code ignored;
   std::filesystem::remove_all(directory_, ignored);
   if (capacity_bytes == 0) return;

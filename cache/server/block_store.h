@@ -37,6 +37,9 @@ class BlockStore {
   /// Counts a miss and says whether it is worth a put() now.
   [[nodiscard]] bool wants(const HotKey& key, std::uint64_t bytes);
 
+  /// Whether a value of so many bytes fits without another one going. Never waits.
+  [[nodiscard]] bool has_room(std::uint64_t bytes) const { return bytes_ + bytes <= capacity_; }
+
   /// Bytes of the values held. Never waits.
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
 
@@ -49,6 +52,7 @@ class BlockStore {
   void erase(const std::vector<HotKey>& keys);
 
   const std::string directory_;
+  const std::uint64_t capacity_;  ///< bytes of values
   std::mutex mutex_;
   std::optional<Database> database_;  ///< guarded by mutex_, like all below
   HotRanges ranges_;

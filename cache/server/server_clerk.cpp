@@ -194,7 +194,9 @@ void Server::serve_block(Message type, const HotKey& key, std::uint32_t length,
   Bytes block(length);
   if (::pread(to->buffer(), block.data(), block.size(), 0) != static_cast<ssize_t>(block.size()))
     return to->hang_up();
-  if (blocks != nullptr) blocks->put(key, block);
+  // Of more than fits, a part that stays is worth as much as one that keeps changing.
+  if (blocks != nullptr && blocks->has_room(length) && has_room_for_blocks())
+    blocks->put(key, block);
   to->send(Message::Done);
   const std::lock_guard lock(mutex_);
   leases_.finish(key, number, block);

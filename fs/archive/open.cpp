@@ -1,7 +1,12 @@
 #include "fs/archive/open.h"
 
 #include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9,6 +14,7 @@
 
 #include <fmt/format.h>
 
+#include "fs/archive/compressed/kept_stream.h"
 #include "fs/archive/compressed/stream.h"
 #include "fs/archive/foreign/foreign_archive.h"
 #include "fs/archive/foreign/layout.h"
@@ -22,13 +28,49 @@ namespace shardfs {
 
 namespace {
 
+/// No position of a stream.
+constexpr std::uint64_t kWholeScan = UINT64_MAX;
+/// Gzip of some 60 GB is scanned in this time.
+constexpr std::chrono::minutes kScanPatience{10};
+
+/// Tells how far a scan is.
+class WatchedSource final : public ByteSource {
+ public:
+  WatchedSource(const ByteSource& source, const ScanProgress& progress)
+      : source_(source), progress_(progress) {}
+
+  [[nodiscard]] Result<void> read_at(std::uint64_t offset,
+                                     std::span<std::byte> out) const override {
+    auto done = source_.read_at(offset, out);
+    if (done && progress_) progress_(offset + out.size(), size());
+    return done;
+  }
+  [[nodiscard]] Result<void> reread_at(std::uint64_t offset,
+                                       std::span<std::byte> out) const override {
+    return source_.reread_at(offset, out);
+  }
+  [[nodiscard]] bool may_wait() const override { return source_.may_wait(); }
+  [[nodiscard]] bool keeps_decoded() const override { return source_.keeps_decoded(); }
+  [[nodiscard]] DecodedPiece find_decoded(std::uint64_t position, std::span<std::byte> out,
+                                          std::chrono::milliseconds patience) const override {
+    return source_.find_decoded(position, out, patience);
+  }
+  [[nodiscard]] std::uint64_t size() const override { return source_.size(); }
+  [[nodiscard]] const std::string& name() const override { return source_.name(); }
+
+ private:
+  const ByteSource& source_;
+  const ScanProgress& progress_;
+};
+
 Result<ForeignFacts> scan(const ByteSource& source, LayoutBuilder& layout) {
   Bytes head(std::min<std::uint64_t>(source.size(), 8));
   SHARDFS_CHECK(source.read_at(0, head));
   const std::string_view magic = as_text(head);
   if (magic.starts_with("hsqs") || magic.starts_with("sqsh")) return scan_squashfs(source, layout);
   if (magic.starts_with("PK")) return scan_zip(source, layout);
-  SHARDFS_TRY(const auto stream, open_stream(source, layout));
+  SHARDFS_TRY(auto stream, open_stream(source, layout));
+  if (stream) stream = std::make_unique<KeptStream>(std::move(stream), source, layout);
   auto facts = scan_by_libarchive(source, stream.get(), layout);
   if (facts || facts.error().kind != ErrorKind::Unsupported || stream) return facts;
   // A zip may have something else in front: a program that unpacks it.
@@ -55,9 +97,9 @@ std::optional<Index> find_index(const ForeignOptions& options, const ArchiveStat
 }
 
 Result<Index> scan_all(const ByteSource& source, const ArchiveState& state,
-                       std::vector<std::string>& notes) {
+                       std::vector<std::string>& notes, const ScanProgress& progress) {
   LayoutBuilder layout;
-  auto facts = scan(source, layout);
+  auto facts = scan(WatchedSource(source, progress), layout);
   if (!facts && facts.error().message.contains("Unrecognized"))
     return fail(
         ErrorKind::Unsupported,
@@ -88,17 +130,27 @@ Result<std::unique_ptr<Archive>> open_archive(std::shared_ptr<const ByteSource> 
   if (auto kept = find_index(options, state, notes))
     return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
                                 options.cache_bytes);
-  SHARDFS_TRY(Index index, scan_all(*source, state, notes));
+  // Whoever scans it holds the turn at a piece that stands for all of it.
+  std::array<std::byte, 1> scanned{};
+  const DecodedPiece turn = source->find_decoded(kWholeScan, scanned, kScanPatience);
+  std::vector<std::string> noted_before;
+  if (turn.is_found)
+    if (auto kept = find_index(options, state, noted_before))
+      return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
+                                  options.cache_bytes);
+  SHARDFS_TRY(Index index, scan_all(*source, state, notes, options.progress));
   for (const std::string& path : options.save)
     if (const auto saved = save_index(index, path); !saved) notes.push_back(saved.error().message);
+  if (turn.turn) turn.turn->keep(scanned);
   return ForeignArchive::open(std::move(source), std::move(index), std::move(notes),
                               options.cache_bytes);
 }
 
-Result<void> make_index(const ByteSource& source, const Time& mtime, const std::string& path) {
+Result<void> make_index(const ByteSource& source, const Time& mtime, const std::string& path,
+                        const ScanProgress& progress) {
   std::vector<std::string> notes;
   SHARDFS_TRY(const ArchiveState state, state_of(source, mtime));
-  SHARDFS_TRY(const Index index, scan_all(source, state, notes));
+  SHARDFS_TRY(const Index index, scan_all(source, state, notes, progress));
   return save_index(index, path);
 }
 

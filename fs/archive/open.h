@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,25 +14,29 @@
 
 namespace shardfs {
 
+/// Told of a scan how many bytes of the archive are done with, and how many it has; by any thread.
+using ScanProgress = std::function<void(std::uint64_t done, std::uint64_t size)>;
+
 /// What a foreign archive is opened with.
 struct ForeignOptions {
   Time mtime;                            ///< of the archive, as fstat(2) tells
   std::vector<std::string> read;         ///< files that may hold its index, in this order
   std::vector<std::string> save;         ///< files to keep it in once the archive has been scanned
   std::uint64_t cache_bytes = 64 << 20;  ///< of decoded blocks that are kept
+  ScanProgress progress = {};
 };
 
 /// A shard by its own index (open_shard); anything else by an index that is kept in a file and
 /// belongs to the archive's present state, or else it is scanned. Unsupported: no format that is
 /// known here, or one of its methods is not. Corrupt: damaged or cut short. What a user should be
 /// told once of an archive that opens is in Archive::notes(); an index that cannot be used or saved
-/// is no more than that.
+/// is no more than that. Of several on a node that open an archive at the same time, one scans it.
 [[nodiscard]] Result<std::unique_ptr<Archive>> open_archive(
     std::shared_ptr<const ByteSource> source, const ForeignOptions& options = {});
 
 /// Scans the archive, as one of another format even if it is a shard, and writes its index to
 /// `path`.
 [[nodiscard]] Result<void> make_index(const ByteSource& source, const Time& mtime,
-                                      const std::string& path);
+                                      const std::string& path, const ScanProgress& progress);
 
 }  // namespace shardfs

@@ -14,6 +14,7 @@
 
 #include <sys/stat.h>
 
+#include "fs/base/bytes.h"
 #include "fs/base/result.h"
 #include "fs/base/unique_fd.h"
 
@@ -21,6 +22,21 @@ namespace shardfs {
 
 /// Whether a read may wait for shared storage.
 enum class Wait : bool { No, Yes };
+
+/// Somebody's turn to decode a piece for all on this node who want it; others wait meanwhile. Gone
+/// without keep(), it is the next one's.
+class DecodeTurn {
+ public:
+  virtual ~DecodeTurn() = default;
+  /// Has `piece` kept for them, if there is room.
+  virtual void keep(ByteSpan piece) = 0;
+};
+
+/// What became of a search for a piece that may have been decoded before.
+struct DecodedPiece {
+  bool is_found = false;
+  std::unique_ptr<DecodeTurn> turn;  ///< null where it is found, or nobody keeps any
+};
 
 /// A random-access, read-only sequence of bytes of fixed length. Thread-safe: all members may be
 /// called by any number of threads at once.
@@ -49,6 +65,24 @@ class ByteSource {
   /// Whether this is a copy of something farther away: then try_read_at() may answer WouldWait, and
   /// reread_at() may give other bytes than read_at().
   [[nodiscard]] virtual bool may_wait() const { return false; }
+
+  /// Whether what is decoded of these bytes can be kept for others on this node.
+  [[nodiscard]] virtual bool keeps_decoded() const { return false; }
+
+  /// Most bytes of a piece that is kept.
+  static constexpr std::size_t kMaxPiece = 1024 * 1024;
+
+  /// Longer than it takes to decode a piece, for whose turn it is may have been stopped.
+  static constexpr std::chrono::milliseconds kPiecePatience{5000};
+
+  /// The piece at `position` of what these bytes decode to, as long as `out`, if somebody on this
+  /// node has decoded it before. Who is decoding it is waited for, for `patience`.
+  /// REQUIRES: 0 < out.size() <= kMaxPiece.
+  [[nodiscard]] virtual DecodedPiece find_decoded(std::uint64_t position, std::span<std::byte> out,
+                                                  std::chrono::milliseconds patience) const {
+    (void)position, (void)out, (void)patience;
+    return {};
+  }
 
   /// From now on who reads here cannot tell right bytes from wrong ones: where this is a copy, it
   /// has to check itself what it gives. Before any other thread reads.

@@ -159,7 +159,8 @@ Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& path) {
 }
 
 Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& path,
-                                               const CacheSettings& settings) {
+                                               const CacheSettings& settings,
+                                               const ScanProgress& progress) {
   SHARDFS_TRY(auto file, FileSource::open(path));
   std::unique_ptr<Dataset> dataset(new Dataset());
   std::error_code ignored;
@@ -170,7 +171,8 @@ Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& path,
   if (facts.archive_on.shared)
     file->set_shared(std::chrono::milliseconds(settings.store_timeout_ms), settings.store_inflight);
   dataset->tier_ = choose(facts);
-  SHARDFS_TRY(const ForeignOptions foreign, foreign_options(*file, *dataset, settings));
+  SHARDFS_TRY(ForeignOptions foreign, foreign_options(*file, *dataset, settings));
+  foreign.progress = progress;
   if (dataset->tier_.tier != Tier::None)
     SHARDFS_CHECK(
         dataset->open_cached(file, options_for(settings, facts, dataset->tier_), foreign));

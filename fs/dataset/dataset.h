@@ -49,7 +49,8 @@ class Dataset {
   /// Opens it to be read through the node's cache, as choose() decides. A cache that cannot be had
   /// is no error: the archive is read in place, and tier() says why.
   [[nodiscard]] static Result<std::unique_ptr<Dataset>> open(const std::string& path,
-                                                             const CacheSettings& settings);
+                                                             const CacheSettings& settings,
+                                                             const ScanProgress& progress = {});
 
   [[nodiscard]] const Archive& archive() const { return *archive_; }
   [[nodiscard]] const Tree& tree() const { return archive_->tree(); }

@@ -50,8 +50,9 @@ enum class Section : std::uint32_t {
   BlockStarts = 30,
   Windows = 31,
   ForeignFacts = 32,
+  PieceSums = 33,
 };
-inline constexpr std::uint32_t kSections = 33;  ///< One more than the largest section type.
+inline constexpr std::uint32_t kSections = 34;  ///< One more than the largest section type.
 
 /// Where a section lies in the index, and its XXH3-64.
 struct SectionPlace {

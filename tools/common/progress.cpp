@@ -23,6 +23,13 @@ std::string format_duration(std::chrono::seconds duration) {
   return fmt::format("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
 }
 
+std::function<void(std::uint64_t, std::uint64_t)> bytes_of(Progress& progress) {
+  return [&progress](std::uint64_t done, std::uint64_t size) {
+    const double fraction = size == 0 ? 1 : static_cast<double>(done) / static_cast<double>(size);
+    progress.update({.bytes = done, .files = 0, .fraction = fraction});
+  };
+}
+
 Progress::Progress(Io& io, std::string label, Show show, Clock clock)
     : io_(io),
       label_(std::move(label)),

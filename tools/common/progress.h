@@ -56,6 +56,10 @@ class Progress {
   std::size_t drawn_ = 0;  ///< columns of the line on the terminal
 };
 
+/// Tells `progress`, which must outlive it, of bytes done and bytes in all.
+[[nodiscard]] std::function<void(std::uint64_t done, std::uint64_t size)> bytes_of(
+    Progress& progress);
+
 /// "0:07", "12:34", "3:05:00".
 [[nodiscard]] std::string format_duration(std::chrono::seconds duration);
 

@@ -9,6 +9,7 @@
 #include "fs/archive/foreign/sidecar.h"
 #include "fs/archive/open.h"
 #include "tools/common/command_line.h"
+#include "tools/common/progress.h"
 #include "tools/common/text.h"
 
 namespace shardfs {
@@ -45,15 +46,17 @@ Result<Arguments> parse(std::span<const std::string> args) {
   return arguments;
 }
 
-Result<std::string> run(const Arguments& arguments) {
+Result<std::string> run(const Arguments& arguments, Io& io) {
   SHARDFS_TRY(const auto file, FileSource::open(arguments.archive));
   struct stat st {};
   if (::fstat(file->fd(), &st) != 0)
     return fail_errno(errno, arguments.archive, "cannot be looked at");
   const std::string output =
       arguments.output.empty() ? sidecar_path(arguments.archive) : arguments.output;
-  SHARDFS_CHECK(make_index(
-      *file, {st.st_mtim.tv_sec, static_cast<std::uint32_t>(st.st_mtim.tv_nsec)}, output));
+  Progress progress(io, "mkshard", arguments.quiet ? Progress::Show::No : Progress::Show::Yes);
+  SHARDFS_CHECK(make_index(*file,
+                           {st.st_mtim.tv_sec, static_cast<std::uint32_t>(st.st_mtim.tv_nsec)},
+                           output, bytes_of(progress)));
   return output;
 }
 
@@ -70,7 +73,7 @@ int index_main(std::span<const std::string> args, Io& io) {
     io.out << kHelp << std::flush;
     return io.out ? 0 : kFailed;
   }
-  const auto output = run(*arguments);
+  const auto output = run(*arguments, io);
   if (!output) {
     io.err << "mkshard: " << printable(output.error().message) << '\n';
     return kFailed;

@@ -23,6 +23,7 @@
 #include "fs/mount/log.h"
 #include "fs/mount/report.h"
 #include "fs/mount/session.h"
+#include "tools/common/progress.h"
 #include "tools/common/size.h"
 #include "tools/shardfs/commands.h"
 #include "tools/shardfs/daemon.h"
@@ -243,7 +244,10 @@ Result<void> mount(Arguments arguments, const Common& common, Io& io) {
   SHARDFS_CHECK(make_absolute(arguments));
   SHARDFS_TRY(const MountOptions options, decide_options(arguments, common.from_mount8));
   SHARDFS_TRY(const CacheSettings cache, cache_settings(arguments.cache));
-  SHARDFS_TRY(const auto dataset, Dataset::open(arguments.archive, cache));
+  Progress progress(io, "shardfs: looking for files",
+                    common.quiet ? Progress::Show::No : Progress::Show::Yes);
+  SHARDFS_TRY(const auto dataset, Dataset::open(arguments.archive, cache, bytes_of(progress)));
+  progress.finish();
   SHARDFS_TRY(const bool mounted, is_mounted(*dataset, options));
   if (mounted) {
     if (!common.quiet) io.err << fmt::format("shardfs: {}: already mounted\n", options.directory);

@@ -7,16 +7,16 @@
 
 #include <fmt/format.h>
 
+#include "fs/archive/foreign/block_table.h"
+
 namespace shardfs {
 
 namespace {
 
 constexpr std::uint64_t kRequest = 4 * 1024 * 1024;
 
-/// Most that may have to be decoded for one byte; with more a file counts as Sequential.
-constexpr std::uint64_t kMostDecoded = 64 * 1024 * 1024;
 /// Bytes that do not compress become a little more; empty blocks may make any number of them.
-constexpr std::uint64_t kMostPacked = kMostDecoded + kMostDecoded / 4;
+constexpr std::uint64_t kMostPacked = kMaxWhole + kMaxWhole / 4;
 
 /// Small members are joined until they are worth a row of the table: at 32 bytes a row it stays
 /// below 1/2,000 of the decoded bytes. 64 KiB decode in 0.1 to 0.3 ms, as long as a request takes.
@@ -83,7 +83,7 @@ void BlockNotes::add(Coder coder, std::uint64_t offset, std::uint64_t packed, st
   if (start.bits != 0 || !start.window.empty() || start.checksum != 0)
     layout_.set_start(std::move(start));
   const std::uint64_t packed_bytes = coder.codec == Codec::Bzip2 ? packed / 8 : packed;
-  if (decoded > kMostDecoded || packed_bytes > kMostPacked) bounded_ = false;
+  if (decoded > kMaxWhole || packed_bytes > kMostPacked) bounded_ = false;
 }
 
 void BlockGroup::add(std::uint64_t offset, std::uint64_t packed, std::uint64_t decoded) {

@@ -37,6 +37,7 @@ Result<BlockTable> BlockTable::open(const Index& index) {
   table.coders_ = index.section(Section::Coders);
   table.starts_ = index.section(Section::BlockStarts);
   table.windows_ = index.section(Section::Windows);
+  table.piece_sums_ = index.section(Section::PieceSums);
   table.stream_size_ = index.superblock.tar_size;
   if (table.coders_.size() % kCoderRow != 0 || table.starts_.size() % kStartRow != 0 ||
       table.positions_[blocks] != table.stream_size_)

@@ -11,6 +11,10 @@
 
 namespace shardfs {
 
+/// Blocks of more bytes are decoded in steps, and an archive that has one counts as Sequential.
+/// Some twice what `xz -T` makes at its default level (24 MiB).
+inline constexpr std::uint64_t kMaxWhole = 64 * 1024 * 1024;
+
 /// One block, as LayoutBuilder::add() was told of it.
 struct ForeignBlock {
   std::uint64_t offset = 0;    ///< in the file, bytes (Bzip2: bits; Slice: a position)
@@ -33,12 +37,17 @@ class BlockTable {
   [[nodiscard]] std::uint64_t find(std::uint64_t position) const;
   /// What block `b` needs to begin inside a stream; nothing for most. Corrupt if it cannot be.
   [[nodiscard]] Result<std::optional<BlockStart>> start(std::uint64_t b) const;
+  /// The checksum of piece `number` of the decoded stream; 0 if it is not known.
+  [[nodiscard]] std::uint64_t piece_sum(std::uint64_t number) const {
+    if (number >= piece_sums_.size() / sizeof(std::uint64_t)) return 0;
+    return load<std::uint64_t>(piece_sums_.data() + number * sizeof(std::uint64_t));
+  }
   /// One past the last position.
   [[nodiscard]] std::uint64_t stream_size() const { return stream_size_; }
 
  private:
   PackedColumn offsets_, positions_, sizes_, gaps_, coder_numbers_;
-  ByteSpan coders_, starts_, windows_;
+  ByteSpan coders_, starts_, windows_, piece_sums_;
   std::uint64_t stream_size_ = 0;
 };
 

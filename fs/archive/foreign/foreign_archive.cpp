@@ -127,7 +127,7 @@ Result<void> ForeignArchive::take_slice(const Request& request, const ForeignBlo
                                         std::uint64_t skip, std::span<std::byte> out) const {
   const std::uint64_t begin = block.offset + skip;
   Request part{request.inode, begin, begin + out.size(), out.data(), request.decoded,
-               request.wait,  true};
+               request.wait,  true,  request.for_piece};
   return fill(part);
 }
 
@@ -147,6 +147,8 @@ Result<void> ForeignArchive::take(Request& request, std::uint64_t b, const Forei
         return bad(request, b, block, "its data lie nowhere");
       return take_slice(request, block, skip, out);
     default:
+      if (!request.for_piece && is_kept(block))
+        return take_kept(request, block.position + skip, out);
       return block.length > kMaxWhole ? take_streamed(request, b, block, skip, out)
                                       : take_decoded(request, b, block, skip, out);
   }
@@ -168,6 +170,93 @@ Result<void> ForeignArchive::fill(Request& request) const {
     request.begin += size;
   }
   return {};
+}
+
+// ---- pieces ----
+
+/// Slices and zeros come behind all that is decoded.
+std::uint64_t ForeignArchive::end_of_decoded(const BlockTable& blocks) {
+  std::uint64_t low = 0, high = blocks.size(), end = 0;
+  while (low < high) {
+    const std::uint64_t middle = low + (high - low) / 2;
+    const auto block = blocks.at(middle);
+    if (!block) return 0;
+    const bool behind = block->coder.codec == Codec::Slice || block->coder.codec == Codec::Zero;
+    if (!behind) end = block->position + block->length;
+    (behind ? high : low) = behind ? middle : middle + 1;
+  }
+  return end;
+}
+
+/// Whether a part of `block` is worth being kept: it takes longer to decode than to ask the node's
+/// cache for, or all that is before it must be decoded too.
+bool ForeignArchive::is_kept(const ForeignBlock& block) const {
+  if (block.position + block.length > decoded_end_) return false;
+  switch (block.coder.codec) {
+    case Codec::Deflate:
+    case Codec::Gzip:
+    case Codec::Xz:
+    case Codec::Bzip2:
+      return block.length > kMaxWhole || source().keeps_decoded();
+    case Codec::Zstd:
+    case Codec::Lz4:
+      return block.length > kMaxWhole;
+    default:
+      return false;
+  }
+}
+
+Result<void> ForeignArchive::take_kept(const Request& request, std::uint64_t position,
+                                       std::span<std::byte> out) const {
+  while (!out.empty()) {
+    SHARDFS_TRY(const Piece decoded, piece(request, position / kPieceBytes));
+    const ByteSpan rest = ByteSpan(decoded->bytes).subspan(position - decoded->position);
+    const ByteSpan part = rest.first(std::min(rest.size(), out.size()));
+    if (part.empty()) return fail(ErrorKind::Corrupt, "index: data lie nowhere");
+    std::ranges::copy(part, out.begin());
+    if (request.decoded != nullptr) *request.decoded = decoded;
+    position += part.size();
+    out = out.subspan(part.size());
+  }
+  return {};
+}
+
+Result<Piece> ForeignArchive::piece(const Request& request, std::uint64_t number) const {
+  if (auto known = cache_.find(kPiece | number)) return known;
+  if (request.wait == Wait::No && source().may_wait()) return would_wait();
+  const std::lock_guard one_at_a_time(piece_readers_[number % kReaders]);
+  if (auto known = cache_.find(kPiece | number)) return known;
+  SHARDFS_TRY(auto made, make_piece(request, number));
+  cache_.insert(kPiece | number, made);
+  return made;
+}
+
+Result<Piece> ForeignArchive::make_piece(const Request& request, std::uint64_t number) const {
+  auto made = std::make_shared<DecodedBlock>();
+  made->position = number * kPieceBytes;
+  made->bytes.resize(std::min(kPieceBytes, decoded_end_ - made->position));
+  const std::uint64_t sum = blocks_.piece_sum(number);
+  DecodedPiece known;
+  if (sum != 0)
+    known = source().find_decoded(made->position, made->bytes, ByteSource::kPiecePatience);
+  if (known.is_found && checksum64(made->bytes) == sum) return made;
+  Request whole{request.inode, made->position, made->position + made->bytes.size(),
+                made->bytes.data()};
+  whole.for_piece = true;
+  SHARDFS_CHECK(fill(whole));
+  if (sum != 0 && checksum64(made->bytes) != sum)
+    return damaged(request.inode, "it is not what it was", "piece", number, 0);
+  if (known.turn) keeper_.keep(made, std::move(known.turn), Wait::No);
+  return made;
+}
+
+/// What a cursor has passed is decoded already, whoever wants it next.
+void ForeignArchive::note_passed(const Piece& piece) const {
+  const std::uint64_t key = kPiece | piece->position / kPieceBytes;
+  if (cache_.find(key)) return;
+  cache_.insert(key, piece);
+  if (source().keeps_decoded() && blocks_.piece_sum(piece->position / kPieceBytes) != 0)
+    keeper_.keep(piece, nullptr, Wait::No);
 }
 
 // ---- blocks that are decoded whole ----
@@ -341,6 +430,14 @@ Result<void> ForeignArchive::take_streamed(const Request& request, std::uint64_t
   if (block.coder.codec == Codec::Bzip2 || block.packed > source().size())
     return bad(request, b, block, "it is too large");
   const std::lock_guard lock(cursors_mutex_);
+  // Another reader may have passed it meanwhile.
+  const std::uint64_t position = block.position + skip;
+  const auto known = cache_.find(kPiece | position / kPieceBytes);
+  if (known && position - known->position + out.size() <= known->bytes.size()) {
+    std::ranges::copy(ByteSpan(known->bytes).subspan(position - known->position, out.size()),
+                      out.begin());
+    return {};
+  }
   const auto here = [&](const Cursor& c) { return c.block == b && c.position <= skip; };
   auto found = std::ranges::find_if(cursors_, here);
   if (found == cursors_.end()) {
@@ -353,10 +450,14 @@ Result<void> ForeignArchive::take_streamed(const Request& request, std::uint64_t
     found->decoder = *std::move(decoder);
   }
   Bytes passed(std::min<std::uint64_t>(kRequest, skip - found->position));
+  PieceCutter cutter([this](const Piece& piece) { note_passed(piece); });
   Result<void> done;
   while (done && found->position < skip) {
-    const std::uint64_t size = std::min<std::uint64_t>(passed.size(), skip - found->position);
-    done = advance(request, *found, block, std::span(passed).first(size));
+    const auto part =
+        std::span(passed).first(std::min<std::uint64_t>(passed.size(), skip - found->position));
+    const std::uint64_t position = block.position + found->position;
+    done = advance(request, *found, block, part);
+    if (done) cutter.pass(position, part);
   }
   if (done) done = advance(request, *found, block, out);
   if (done) {

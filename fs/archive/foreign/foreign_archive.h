@@ -16,6 +16,7 @@
 #include "fs/archive/block_cache.h"
 #include "fs/archive/foreign/block_table.h"
 #include "fs/archive/foreign/layout.h"
+#include "fs/archive/foreign/pieces.h"
 #include "fs/archive/indexed_archive.h"
 #include "fs/archive/libarchive/member_reader.h"
 
@@ -52,6 +53,7 @@ class ForeignArchive final : public IndexedArchive {
     std::shared_ptr<const DecodedBlock>* decoded = nullptr;
     Wait wait = Wait::Yes;
     bool in_slice = false;
+    bool for_piece = false;  ///< what is kept has been looked for
   };
   /// A block that is too large to be decoded at once, decoded up to `position`.
   struct Cursor {
@@ -87,9 +89,12 @@ class ForeignArchive final : public IndexedArchive {
         blocks_(blocks),
         facts_(std::move(facts)),
         notes_(std::move(notes)),
+        decoded_end_(end_of_decoded(blocks_)),
         cache_(cache_bytes),
+        keeper_(this->source()),
         members_(this->source()) {}
 
+  static std::uint64_t end_of_decoded(const BlockTable& blocks);
   [[nodiscard]] Result<std::size_t> read_some(
       Entry inode, std::uint64_t offset, std::span<std::byte> out, Wait wait,
       std::shared_ptr<const DecodedBlock>* decoded) const override;
@@ -103,6 +108,12 @@ class ForeignArchive final : public IndexedArchive {
   [[nodiscard]] Result<void> take_decoded(const Request& request, std::uint64_t b,
                                           const ForeignBlock& block, std::uint64_t skip,
                                           std::span<std::byte> out) const;
+  [[nodiscard]] bool is_kept(const ForeignBlock& block) const;
+  [[nodiscard]] Result<void> take_kept(const Request& request, std::uint64_t position,
+                                       std::span<std::byte> out) const;
+  [[nodiscard]] Result<Piece> piece(const Request& request, std::uint64_t number) const;
+  [[nodiscard]] Result<Piece> make_piece(const Request& request, std::uint64_t number) const;
+  void note_passed(const Piece& piece) const;
   template <typename Decode>
   [[nodiscard]] auto decode_twice(const Request& request, std::uint64_t b,
                                   const ForeignBlock& block, const Decode& decode) const
@@ -131,9 +142,6 @@ class ForeignArchive final : public IndexedArchive {
   [[nodiscard]] std::unexpected<Error> bad(const Request& request, std::uint64_t b,
                                            const ForeignBlock& block, std::string_view what) const;
 
-  /// Larger blocks are decoded in steps, by a cursor. Some twice what `xz -T` makes at its default
-  /// level (24 MiB).
-  static constexpr std::uint64_t kMaxWhole = 64 * 1024 * 1024;
   /// Of a block that is not decoded at once, read at a time.
   static constexpr std::size_t kRequest = 1024 * 1024;
   /// Readers of large blocks that each go on where they were.
@@ -142,12 +150,15 @@ class ForeignArchive final : public IndexedArchive {
   /// one; and not more than kDecoding of them are decoded at a time, for each takes its room.
   static constexpr std::uint64_t kLarge = 512 * 1024;
   static constexpr std::size_t kReaders = 32;  ///< locks; blocks share them by number
+  static constexpr std::uint64_t kPiece = std::uint64_t{1} << 63;
 
   BlockTable blocks_;
   ForeignFacts facts_;
   std::vector<std::string> notes_;
-  mutable BlockCache cache_;
-  mutable std::array<std::mutex, kReaders> readers_;
+  std::uint64_t decoded_end_;  ///< of the stream as it is decoded; behind it are slices of it
+  mutable BlockCache cache_;   ///< blocks by number, pieces by kPiece | number
+  mutable PieceKeeper keeper_;
+  mutable std::array<std::mutex, kReaders> readers_, piece_readers_;
   mutable std::counting_semaphore<kDecoding> decoding_{kDecoding};
   mutable std::mutex members_mutex_;
   mutable MemberReader members_;  ///< guarded by members_mutex_

@@ -58,6 +58,12 @@ void LayoutBuilder::set_start(const BlockStart& start) {
   append(windows_, ByteSpan(packed));
 }
 
+void LayoutBuilder::set_piece_sum(std::uint64_t number, std::uint64_t sum) {
+  const std::size_t at = number * sizeof sum;
+  if (piece_sums_.size() < at + sizeof sum) piece_sums_.resize(at + sizeof sum);
+  store(piece_sums_.data() + at, sum);
+}
+
 void LayoutBuilder::leave_out(std::string why) {
   ++left_out_count_;
   if (left_out_.size() < kMaxLeftOutNamed) left_out_.push_back(std::move(why));
@@ -110,6 +116,7 @@ Result<Index> LayoutBuilder::finish(const ForeignFacts& facts, const ArchiveStat
   add(Section::Coders, std::move(coders));
   add(Section::BlockStarts, std::exchange(starts_, {}));
   add(Section::Windows, std::exchange(windows_, {}));
+  add(Section::PieceSums, std::exchange(piece_sums_, {}));
   add(Section::ForeignFacts, encode_facts(facts, state));
   Superblock superblock = parts.superblock;
   superblock.container = Container::Foreign;

@@ -54,6 +54,9 @@ class LayoutBuilder {
   /// Tells what the block added last needs to begin inside a stream.
   void set_start(const BlockStart& start);
 
+  /// Notes the checksum of piece `number` of the stream, as it is decoded (pieces.h).
+  void set_piece_sum(std::uint64_t number, std::uint64_t sum);
+
   /// A member as TreeBuilder::add takes it, but more is put up with than in a shard: one whose
   /// path, owner, time or link cannot be is left out, and told of by left_out(). Hard links to
   /// what is not there are left out at the end.
@@ -89,6 +92,7 @@ class LayoutBuilder {
   std::vector<Coder> coders_;
   Bytes starts_;  ///< rows of BLOCK_STARTS
   Bytes windows_;
+  Bytes piece_sums_;
   std::vector<std::string> left_out_;
   std::uint64_t left_out_count_ = 0;
   std::uint64_t end_ = 0;
