@@ -75,6 +75,7 @@ Result<void> Line::attach(const CacheOptions& options, int store, const std::str
   OpenRequest request;
   request.limits = options.limits;
   request.tier = options.tier;
+  request.hints_follow = options.hints_follow ? 1 : 0;
   const std::array<int, 1> fds{store};
   SHARDFS_TRY(Packet answer, call(Message::Open, encode(request, as_bytes(path)), fds));
   if (answer.type == Message::Failed) return std::unexpected(failure_in(answer));

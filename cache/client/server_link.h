@@ -24,6 +24,7 @@ struct CacheOptions {
   std::string parent;  ///< where the cache directory is, or is to be
   Tier tier = Tier::Disk;
   CacheLimits limits;
+  bool hints_follow = false;   ///< hint() is called right after the opening: staging waits for it
   std::string server_command;  ///< the shardfs program; "" for this process's own
 };
 

@@ -91,7 +91,9 @@ struct CacheLimits {
 struct OpenRequest {
   CacheLimits limits;
   Tier tier = Tier::Disk;
-  std::array<std::uint8_t, 7> zero{};
+  /// 1: a HINT follows at once; until it has come, but for some seconds at most, nothing is staged.
+  std::uint8_t hints_follow = 0;
+  std::array<std::uint8_t, 6> zero{};
 };
 
 struct OpenedAnswer {

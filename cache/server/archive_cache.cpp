@@ -22,6 +22,8 @@ constexpr milliseconds kVerifyAfter{2000};
 /// Before staging begins: the mount reads the index first, in one or two units, which would
 /// otherwise share the store's bandwidth with as many others as may be in flight.
 constexpr milliseconds kIndexFirst{30};
+/// How long staging waits for hints that were announced: a client makes its mount ready meanwhile.
+constexpr milliseconds kHintsWithin{10'000};
 /// Before staging goes on that has found no room, or has failed; then ever later.
 constexpr milliseconds kStageAgain{1000};
 constexpr milliseconds kStageLatest{60'000};
@@ -77,8 +79,10 @@ ArchiveCache::ArchiveCache(UniqueFd store_fd, std::string path, const ArchiveFac
   for (Unit unit = 0; mirror.is_sealed() && unit < units(); ++unit) add(unit);
 }
 
-void ArchiveCache::opened(const CacheLimits& limits) {
-  if (clients_++ == 0) stage_after_ = Clock::now() + kIndexFirst + jitter(limits.jitter_ms);
+void ArchiveCache::opened(const CacheLimits& limits, bool hints_follow) {
+  if (clients_++ > 0) return;
+  stage_after_ = Clock::now() + kIndexFirst + jitter(limits.jitter_ms);
+  if (hints_follow) hints_until_ = Clock::now() + kHintsWithin;
 }
 
 // ---- what clients ask ----
@@ -118,6 +122,7 @@ void ArchiveCache::hint(std::span<const HintRange> ranges, bool replace) {
            range.length <= facts().size - range.offset;
   });
   hints_.add(real, replace);
+  hints_until_ = {};
 }
 
 /// It could not be read whole a little while ago.
@@ -215,7 +220,7 @@ std::optional<Work> ArchiveCache::next(Clock::time_point now, bool small) {
   }
   if (clients_ == 0) return std::nullopt;
   if (auto work = prefetch()) return work;
-  if (now < stage_after_) return std::nullopt;
+  if (now < std::max(stage_after_, hints_until_)) return std::nullopt;
   if (auto work = stage()) return work;
   if (verifying_ || !is_verifiable() || now < verify_after_) return std::nullopt;
   verifying_ = true;

@@ -78,7 +78,7 @@ class ArchiveCache {
   void verified(std::span<const Unit> bad);
 
   /// Clients that have it open. Without one nothing more is fetched.
-  void opened(const CacheLimits& limits);
+  void opened(const CacheLimits& limits, bool hints_follow);
   void closed() { --clients_; }
   [[nodiscard]] unsigned clients() const { return clients_; }
 
@@ -147,7 +147,7 @@ class ArchiveCache {
   Unit cursor_ = 0;                           ///< all before it are staged, or cannot be
   Unit present_ = 0;                          ///< units in the mirror
   unsigned clients_ = 0, working_ = 0;
-  Clock::time_point stage_after_{}, verify_after_{}, collected_{};
+  Clock::time_point stage_after_{}, hints_until_{}, verify_after_{}, collected_{};
   std::chrono::milliseconds store_pause_;  ///< of staging, after the store's next failure
   bool store_fails_ = false;
   Rarely store_lines_, disk_lines_, damage_lines_;

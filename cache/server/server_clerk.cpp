@@ -168,7 +168,7 @@ void Server::answer_opened(const Opening& opening, const Archive& archive) {
     answer.archive = static_cast<std::uint32_t>(peer->second.archives.size());
     answer.units = archive->units();
     peer->second.archives.push_back(archive);
-    archive->opened(opening.request.limits);
+    archive->opened(opening.request.limits, opening.request.hints_follow != 0);
     settled_at_ = ArchiveCache::Clock::now() + std::chrono::seconds(1);
   }
   opening.connection->send(Message::Opened, encode(answer), fds);

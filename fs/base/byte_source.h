@@ -20,6 +20,10 @@
 
 namespace shardfs {
 
+/// Most bytes that are asked for at once where whole files or tables are read: what shared storage
+/// gives at its full rate, and small enough to be kept in memory by every thread that reads.
+inline constexpr std::uint64_t kStoreRequest = 4 * 1024 * 1024;
+
 /// Whether a read may wait for shared storage.
 enum class Wait : bool { No, Yes };
 

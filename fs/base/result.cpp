@@ -31,6 +31,10 @@ std::unexpected<Error> fail(ErrorKind kind, std::string message) {
   return std::unexpected(Error{kind, 0, std::move(message)});
 }
 
+std::unexpected<Error> corrupt(std::string message) {
+  return fail(ErrorKind::Corrupt, std::move(message));
+}
+
 std::unexpected<Error> would_wait() { return fail(ErrorKind::WouldWait, {}); }
 
 std::unexpected<Error> fail_errno(int err, std::string_view path, std::string_view what) {

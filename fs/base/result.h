@@ -47,6 +47,9 @@ using Result = std::expected<T, Error>;
 /// A failure without an operating system's errno.
 [[nodiscard]] std::unexpected<Error> fail(ErrorKind kind, std::string message);
 
+/// Corrupt: the bytes are not what was written.
+[[nodiscard]] std::unexpected<Error> corrupt(std::string message);
+
 /// WouldWait, without a message: nobody is told of it.
 [[nodiscard]] std::unexpected<Error> would_wait();
 

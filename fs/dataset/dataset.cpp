@@ -105,6 +105,7 @@ CacheOptions options_for(const CacheSettings& settings, const CacheFacts& facts,
   options.parent = facts.disk ? settings.directory : kMemoryParent;
   options.tier = choice.tier;
   options.server_command = settings.server_command;
+  options.hints_follow = settings.hints_follow;
   std::uint64_t disk_limit = facts.cache_limit;
   if (!facts.disk) disk_limit = 0;
   if (facts.disk && facts.disk->in_memory) disk_limit = choice.disk_bytes;

@@ -29,6 +29,7 @@ struct CacheSettings {
   std::uint32_t store_timeout_ms = 60'000;
   std::string server_command;  ///< see CacheOptions
   bool save_index = false;     ///< of a foreign archive, beside it
+  bool hints_follow = false;   ///< see CacheOptions
 
   /// Of the cache's disk, left to others.
   static constexpr std::uint64_t kReservePercent = 5;

@@ -15,8 +15,6 @@ namespace shardfs {
 namespace {
 
 constexpr std::uint32_t kMadeUpMode = S_IFDIR | 0755;
-constexpr std::uint64_t kMaxEntries = 0xfffffffe;
-constexpr std::uint64_t kMaxFile = std::numeric_limits<std::int64_t>::max();
 
 std::unexpected<Error> invalid(const Member& member, std::string_view what) {
   const std::string& path = member.path.empty() ? "(the root directory)" : member.path;

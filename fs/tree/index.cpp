@@ -18,26 +18,21 @@ constexpr std::size_t kFixed = 120;  ///< bytes before the section table
 constexpr std::size_t kRow = 32;     ///< of the section table
 /// Far more sections than there will be, so that a damaged size makes nobody allocate gigabytes.
 constexpr std::size_t kMaxSize = 64 * 1024;
-constexpr std::uint64_t kMaxEntries = 0xfffffffe;
 /// Keeps sums of untrusted offsets from overflowing.
 constexpr std::uint64_t kMaxIndexSize = std::uint64_t{1} << 48;
 /// Below this a second thread costs more than it saves.
 constexpr std::uint64_t kParallelFrom = 8 * 1024 * 1024;
 
-std::unexpected<Error> damaged(std::string what) {
-  return fail(ErrorKind::Corrupt, "index: " + std::move(what));
-}
-
 Result<void> check_counts(const Superblock& s) {
   if (s.entries == 0 || s.entries > kMaxEntries)
-    return damaged(fmt::format("impossible number of entries: {}", s.entries));
+    return damaged_index(fmt::format("impossible number of entries: {}", s.entries));
   if (s.directories == 0 || s.directories > s.entries || s.files >= s.entries)
-    return damaged("superblock: impossible number of directories or files");
+    return damaged_index("superblock: impossible number of directories or files");
   if (s.index_size > kMaxIndexSize)
-    return damaged(fmt::format("impossible size: {}", s.index_size));
+    return damaged_index(fmt::format("impossible size: {}", s.index_size));
   const auto container = static_cast<std::uint32_t>(s.container);
   if (container < 1 || container > 3)
-    return damaged(fmt::format("superblock: unknown container {}", container));
+    return damaged_index(fmt::format("superblock: unknown container {}", container));
   return {};
 }
 
@@ -45,13 +40,14 @@ Result<void> check_counts(const Superblock& s) {
 Result<void> take_section(const std::byte* row, std::int64_t& last_type, std::uint64_t& end,
                           Superblock& superblock) {
   const auto type = load<std::uint32_t>(row);
-  if (load<std::uint32_t>(row + 4) != 0) return damaged("section table: a reserved field is set");
+  if (load<std::uint32_t>(row + 4) != 0)
+    return damaged_index("section table: a reserved field is set");
   const SectionPlace place{load<std::uint64_t>(row + 8), load<std::uint64_t>(row + 16),
                            load<std::uint64_t>(row + 24)};
-  if (type <= last_type) return damaged("section table: types out of order");
+  if (type <= last_type) return damaged_index("section table: types out of order");
   if (place.offset != round_up(end, 8) || place.offset > superblock.index_size ||
       place.length > superblock.index_size - place.offset)
-    return damaged(fmt::format("section {} is out of place", type));
+    return damaged_index(fmt::format("section {} is out of place", type));
   last_type = type;
   end = place.offset + place.length;
   if (type < kSections) superblock.sections[type] = place;
@@ -62,7 +58,7 @@ Result<void> take_section_table(ByteSpan table, std::uint64_t end, Superblock& s
   std::int64_t last_type = -1;
   for (std::size_t at = 0; at < table.size(); at += kRow)
     SHARDFS_CHECK(take_section(table.data() + at, last_type, end, superblock));
-  if (end != superblock.index_size) return damaged("size differs from that of its sections");
+  if (end != superblock.index_size) return damaged_index("size differs from that of its sections");
   return {};
 }
 
@@ -130,9 +126,13 @@ void store_row(std::byte* to, Section type, const SectionPlace& place) {
 
 }  // namespace
 
+std::unexpected<Error> damaged_index(std::string_view what) {
+  return corrupt(fmt::format("index: {}", what));
+}
+
 Result<std::size_t> Superblock::encoded_size(ByteSpan first_bytes) {
   if (first_bytes.size() < 16 || as_text(first_bytes.first(8)) != kMagic)
-    return damaged("does not begin as an index");
+    return damaged_index("does not begin as an index");
   const auto version = load<std::uint32_t>(first_bytes.data() + 8);
   if (version != kVersion)
     return fail(ErrorKind::Unsupported,
@@ -141,16 +141,16 @@ Result<std::size_t> Superblock::encoded_size(ByteSpan first_bytes) {
                             version, kVersion));
   const std::size_t size = load<std::uint32_t>(first_bytes.data() + 12);
   if (size < kMinSize || size > kMaxSize || (size - kMinSize) % kRow != 0)
-    return damaged(fmt::format("impossible superblock size: {}", size));
+    return damaged_index(fmt::format("impossible superblock size: {}", size));
   return size;
 }
 
 Result<Superblock> Superblock::decode(ByteSpan bytes) {
   SHARDFS_TRY(const std::size_t size, encoded_size(bytes));
-  if (bytes.size() != size) return damaged("superblock is cut short");
+  if (bytes.size() != size) return damaged_index("superblock is cut short");
   const std::byte* from = bytes.data();
   if (checksum64(bytes.first(size - 8)) != load<std::uint64_t>(from + size - 8))
-    return damaged("superblock is damaged: its checksum does not hold");
+    return damaged_index("superblock is damaged: its checksum does not hold");
   if (const auto required = load<std::uint64_t>(from + 16); required != 0)
     return fail(ErrorKind::Unsupported,
                 fmt::format("index: needs features {:#x} that this program does not have; try: a "
@@ -163,9 +163,10 @@ Result<Superblock> Superblock::decode(ByteSpan bytes) {
                                    &s.index_position, &s.tar_size,   &s.header_digest};
   for (std::size_t i = 0; i < std::size(fields); ++i)
     *fields[i] = load<std::uint64_t>(from + 40 + 8 * i);
-  if (load<std::uint64_t>(from + 112) != 0) return damaged("superblock: a reserved field is set");
+  if (load<std::uint64_t>(from + 112) != 0)
+    return damaged_index("superblock: a reserved field is set");
   if (load<std::uint32_t>(from + 36) != (size - kMinSize) / kRow)
-    return damaged("superblock: wrong number of sections");
+    return damaged_index("superblock: wrong number of sections");
   SHARDFS_CHECK(check_counts(s));
   SHARDFS_CHECK(take_section_table(bytes.subspan(kFixed, size - kMinSize), size, s));
   s.identity = digest128(bytes);
@@ -198,12 +199,12 @@ Result<Index> Index::decode(ByteSpan bytes) {
 Result<Index> Index::decode(PageBuffer bytes) {
   const ByteSpan all(bytes);
   SHARDFS_TRY(const std::size_t size, Superblock::encoded_size(all));
-  if (size > bytes.size()) return damaged("superblock is cut short");
+  if (size > bytes.size()) return damaged_index("superblock is cut short");
   SHARDFS_TRY(auto superblock, Superblock::decode(all.first(size)));
-  if (bytes.size() < superblock.tree_size()) return damaged("is cut short");
+  if (bytes.size() < superblock.tree_size()) return damaged_index("is cut short");
   Index index{std::move(superblock), std::move(bytes)};
   if (const std::uint32_t s = find_damaged(index); s != 0)
-    return damaged(fmt::format("section {} is damaged: its checksum does not hold", s));
+    return damaged_index(fmt::format("section {} is damaged: its checksum does not hold", s));
   return index;
 }
 

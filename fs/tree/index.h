@@ -4,7 +4,9 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fs/base/bytes.h"
@@ -53,6 +55,14 @@ enum class Section : std::uint32_t {
   PieceSums = 33,
 };
 inline constexpr std::uint32_t kSections = 34;  ///< One more than the largest section type.
+
+/// Entries are numbered in 32 bits, the last two of which mean none.
+inline constexpr std::uint64_t kMaxEntries = 0xfffffffe;
+/// Bytes of a file: what fits into an off_t.
+inline constexpr std::uint64_t kMaxFile = std::numeric_limits<std::int64_t>::max();
+
+/// Corrupt: "index: WHAT".
+[[nodiscard]] std::unexpected<Error> damaged_index(std::string_view what);
 
 /// Where a section lies in the index, and its XXH3-64.
 struct SectionPlace {

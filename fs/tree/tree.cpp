@@ -1,7 +1,5 @@
 #include "fs/tree/tree.h"
 
-#include <limits>
-
 #include <fmt/format.h>
 #include <sys/stat.h>
 
@@ -15,11 +13,6 @@ constexpr std::size_t kPairRow = 8;  ///< LINK_COUNTS, XATTR_ENTRIES, HOLE_ENTRI
 constexpr std::size_t kMovedRow = 16;
 constexpr std::size_t kHoleRow = 16;
 constexpr Entry kNoEntry = 0xffffffff;
-constexpr std::uint64_t kMaxFile = std::numeric_limits<std::int64_t>::max();
-
-std::unexpected<Error> damaged(std::string_view what) {
-  return fail(ErrorKind::Corrupt, fmt::format("index: {}", what));
-}
 
 std::unexpected<Error> not_a_directory() { return fail(ErrorKind::Invalid, "not a directory"); }
 
@@ -74,10 +67,10 @@ const std::byte* Tree::Rows::find(Entry wanted) const {
 std::uint64_t Tree::Blobs::size() const { return offsets.empty() ? 0 : offsets.size() / 4 - 1; }
 
 Result<ByteSpan> Tree::Blobs::at(std::uint64_t number) const {
-  if (number >= size()) return damaged("a number leads nowhere");
+  if (number >= size()) return damaged_index("a number leads nowhere");
   const auto begin = load<std::uint32_t>(offsets.data() + 4 * number);
   const auto end = load<std::uint32_t>(offsets.data() + 4 * number + 4);
-  if (begin > end || end > bytes.size()) return damaged("an offset is out of place");
+  if (begin > end || end > bytes.size()) return damaged_index("an offset is out of place");
   return bytes.subspan(begin, end - begin);
 }
 
@@ -109,7 +102,7 @@ Result<void> Tree::take_columns(const Index& index) {
 
 Result<void> Tree::take_tables(const Index& index) {
   directory_table_ = index.section(Section::Directories);
-  if (directory_table_.size() < kDirectoryRow) return damaged("no directories");
+  if (directory_table_.size() < kDirectoryRow) return damaged_index("no directories");
   directories_ = {directory_table_.first(directory_table_.size() - kDirectoryRow), kDirectoryRow};
   name_blocks_ = {index.section(Section::NameBlocks), index.section(Section::Names)};
   links_ = {index.section(Section::LinkOffsets), index.section(Section::Links)};
@@ -123,10 +116,10 @@ Result<void> Tree::take_tables(const Index& index) {
   SHARDFS_TRY(extensions_, Extensions::open(index.section(Section::Extensions)));
 
   for (const Rows* rows : {&attributes_, &link_counts_, &xattr_entries_, &hole_entries_, &moved_})
-    if (rows->bytes.size() % rows->stride != 0) return damaged("a table has half a row");
+    if (rows->bytes.size() % rows->stride != 0) return damaged_index("a table has half a row");
   for (const Blobs* blobs : {&name_blocks_, &links_, &xattrs_})
-    if (blobs->offsets.size() % 4 != 0) return damaged("a table has half a row");
-  if (holes_.size() % kHoleRow != 0) return damaged("a table has half a row");
+    if (blobs->offsets.size() % 4 != 0) return damaged_index("a table has half a row");
+  if (holes_.size() % kHoleRow != 0) return damaged_index("a table has half a row");
   return {};
 }
 
@@ -135,7 +128,7 @@ Result<void> Tree::check_attributes() const {
     const std::byte* row = attributes_.row(i);
     const bool zero = load<std::uint64_t>(row) == 0 && load<std::uint32_t>(row + 8) == 0;
     const bool good = i == 0 ? zero : is_type(load<std::uint32_t>(row));
-    if (!good || load<std::uint32_t>(row + 12) != 0) return damaged("impossible attributes");
+    if (!good || load<std::uint32_t>(row + 12) != 0) return damaged_index("impossible attributes");
   }
   return {};
 }
@@ -143,7 +136,7 @@ Result<void> Tree::check_attributes() const {
 // That a directory stands in front of its children is what makes every walk up end at the root.
 Result<void> Tree::check_directories(std::uint64_t directories) const {
   if (directory_table_.size() != (directories + 1) * kDirectoryRow)
-    return damaged("wrong number of directories");
+    return damaged_index("wrong number of directories");
   for (std::size_t i = 0; i < directories; ++i) {
     const std::byte* row = directories_.row(i);
     const std::uint64_t entry = load<std::uint32_t>(row),
@@ -153,15 +146,15 @@ Result<void> Tree::check_directories(std::uint64_t directories) const {
     const bool begins = i != 0 || (entry == 0 && first == 1 && block == 0);
     if (!begins || entry >= next_entry || entry >= first || first > end || end > entry_count_ ||
         next < block || next - block != (end - first + kNamesPerBlock - 1) / kNamesPerBlock)
-      return damaged(fmt::format("directory {} is out of place", i));
+      return damaged_index(fmt::format("directory {} is out of place", i));
     SHARDFS_TRY(const std::uint32_t mode, this->mode(static_cast<Entry>(entry)));
-    if (!S_ISDIR(mode)) return damaged(fmt::format("directory {} is something else", i));
+    if (!S_ISDIR(mode)) return damaged_index(fmt::format("directory {} is something else", i));
   }
   const std::byte* sentinel = directories_.row(directories);
   if (load<std::uint32_t>(sentinel) != kNoEntry ||
       load<std::uint32_t>(sentinel + 4) != entry_count_ ||
       load<std::uint32_t>(sentinel + 8) != name_blocks_.size())
-    return damaged("the directories do not add up");
+    return damaged_index("the directories do not add up");
   return {};
 }
 
@@ -169,10 +162,11 @@ Result<void> Tree::check_name_blocks() const {
   std::uint32_t before = 0;
   for (std::size_t at = 0; at < name_blocks_.offsets.size(); at += 4) {
     const auto offset = load<std::uint32_t>(name_blocks_.offsets.data() + at);
-    if (offset < before || (at == 0 && offset != 0)) return damaged("a name block is out of place");
+    if (offset < before || (at == 0 && offset != 0))
+      return damaged_index("a name block is out of place");
     before = offset;
   }
-  if (before != name_blocks_.bytes.size()) return damaged("the name blocks do not add up");
+  if (before != name_blocks_.bytes.size()) return damaged_index("the name blocks do not add up");
   return {};
 }
 

@@ -167,6 +167,18 @@ class BrokenRules(ServerTest):
         client.close()
         self.still_well()
 
+    def test_staging_waits_for_hints_that_were_announced(self):
+        other = self.make_archive(5 * UNIT >> 20, "other")
+        store = self.slow_store()
+        client = self.opened(store.path / other.name, hints_follow=True)
+        time.sleep(0.5)  # Without the announcement it begins after 30 ms.
+        self.assertEqual(store.stats()["requests"], 0)
+        hint = wire.HINT.pack(0, 0) + wire.RANGE.pack(3 * UNIT, 2 * UNIT)
+        self.assertEqual(client.ask(wire.HINTED, hint)[0], wire.DONE)
+        wait_until(lambda: all(client.has_unit(unit) for unit in range(5)), "what was hinted, and the rest", HANG)
+        client.close()
+        self.still_well()
+
     def test_a_second_request_while_one_is_pending(self):
         store = self.slow_store()
         other = self.make_archive(4, "other")

@@ -137,7 +137,8 @@ class Requests(MountTest):
 
     def test_nothing_is_read_ahead_that_cannot_be_pushed(self):
         """Without a listing the kernel knows no neighbours; in shuffled order they lie elsewhere."""
-        text = {f"d/{n:03}": content(20_000, 3 * n + 1) for n in range(400)}
+        # So few in a directory that none is listed ahead.
+        text = {f"{n // 10:02}/{n:03}": content(20_000, 3 * n + 1) for n in range(400)}
         source = self.tree(text, "text")
         total = sum(map(len, text.values()))
         for options, listed in (((), False), (("--order", "shuffle:1"), True)):

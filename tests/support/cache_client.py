@@ -34,8 +34,8 @@ def limits(most: int = (1 << 64) - 1, reserve: int = 0, memory: int = 1 << 40, r
     return LIMITS.pack(most, reserve, memory, rate, inflight, timeout_ms, jitter_ms)
 
 
-def open_request(tier: int = DISK, path: bytes = b"archive", **bounds) -> bytes:
-    return limits(**bounds) + bytes([tier]) + bytes(7) + path
+def open_request(tier: int = DISK, path: bytes = b"archive", hints_follow: bool = False, **bounds) -> bytes:
+    return limits(**bounds) + bytes([tier, hints_follow]) + bytes(6) + path
 
 
 def want(offset: int, length: int, archive: int = 0, flags: int = 0) -> bytes:

@@ -13,7 +13,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 /// The message of the Invalid error that packing ends with.
-std::string refusal(const std::vector<Member>& members) {
+std::string refused(const std::vector<Member>& members) {
   const auto parts = pack(members);
   EXPECT_FALSE(parts.has_value());
   if (parts) return "packed";
@@ -102,23 +102,23 @@ TEST(Builder, AFileMayReplaceAnEmptyDirectoryAndTheOtherWay) {
 }
 
 TEST(Builder, RefusesAFileOverADirectoryWithFilesInIt) {
-  EXPECT_THAT(refusal({file("d/a/x"), file("d/a")}), HasSubstr("d/a: members"));
-  EXPECT_THAT(refusal({directory("a"), file("a/x"), symlink_to("a", "/etc")}),
+  EXPECT_THAT(refused({file("d/a/x"), file("d/a")}), HasSubstr("d/a: members"));
+  EXPECT_THAT(refused({directory("a"), file("a/x"), symlink_to("a", "/etc")}),
               HasSubstr("a: members lie in it, but"));
 }
 
 TEST(Builder, RefusesAChildOfWhatIsNoDirectory) {
-  EXPECT_THAT(refusal({file("d/a"), file("d/a/x")}), HasSubstr("d/a: members lie in it"));
-  EXPECT_THAT(refusal({symlink_to("a", "/etc"), file("a/passwd")}), HasSubstr("a: members"));
-  EXPECT_THAT(refusal({file("x"), hard_link_to("a", "x"), file("a/b")}), HasSubstr("a: members"));
+  EXPECT_THAT(refused({file("d/a"), file("d/a/x")}), HasSubstr("d/a: members lie in it"));
+  EXPECT_THAT(refused({symlink_to("a", "/etc"), file("a/passwd")}), HasSubstr("a: members"));
+  EXPECT_THAT(refused({file("x"), hard_link_to("a", "x"), file("a/b")}), HasSubstr("a: members"));
 }
 
 TEST(Builder, RefusesPathsThatAreNotPlain) {
   for (const char* path : {"/a", "a/", "a//b", ".", "..", "a/..", "../a", "./a", "a/./b", "/"})
-    EXPECT_THAT(refusal({file(path)}), HasSubstr("not a relative path")) << path;
-  EXPECT_THAT(refusal({file(std::string("a\0b", 3))}), HasSubstr("not a relative path"));
-  EXPECT_THAT(refusal({file(std::string(256, 'a'))}), HasSubstr("255"));
-  EXPECT_THAT(refusal({file("")}), HasSubstr("not a directory"));
+    EXPECT_THAT(refused({file(path)}), HasSubstr("not a relative path")) << path;
+  EXPECT_THAT(refused({file(std::string("a\0b", 3))}), HasSubstr("not a relative path"));
+  EXPECT_THAT(refused({file(std::string(256, 'a'))}), HasSubstr("255"));
+  EXPECT_THAT(refused({file("")}), HasSubstr("not a directory"));
 }
 
 TEST(Builder, TakesTheLongestNamesAndPaths) {
@@ -129,7 +129,7 @@ TEST(Builder, TakesTheLongestNamesAndPaths) {
   const BuiltTree built = build_tree({file(path)});
   const Entry entry = built.tree.find(path).value();
   EXPECT_EQ(built.tree.path(entry).value(), path);
-  EXPECT_THAT(refusal({file(path + "x")}), HasSubstr("4,095"));
+  EXPECT_THAT(refused({file(path + "x")}), HasSubstr("4,095"));
 }
 
 TEST(Builder, TakesTheDeepestTree) {
@@ -145,18 +145,18 @@ TEST(Builder, TakesTheDeepestTree) {
 TEST(Builder, RefusesImpossibleMembers) {
   Member member = file("a");
   member.mode = 0644;
-  EXPECT_THAT(refusal({member}), HasSubstr("type"));
+  EXPECT_THAT(refused({member}), HasSubstr("type"));
   member = file("a");
   member.mtime.nanoseconds = 1'000'000'000;
-  EXPECT_THAT(refusal({member}), HasSubstr("time"));
+  EXPECT_THAT(refused({member}), HasSubstr("time"));
   member = file("a");
   member.holes = {{0, 5}};
-  EXPECT_THAT(refusal({member}), HasSubstr("holes"));
+  EXPECT_THAT(refused({member}), HasSubstr("holes"));
   member = file("a");
   member.xattrs = {{"b", {}}, {"a", {}}};
-  EXPECT_THAT(refusal({member}), HasSubstr("attribute"));
-  EXPECT_THAT(refusal({symlink_to("a", std::string("x\0y", 3))}), HasSubstr("link"));
-  EXPECT_THAT(refusal({symlink_to("a", std::string(4096, 'x'))}), HasSubstr("link"));
+  EXPECT_THAT(refused({member}), HasSubstr("attribute"));
+  EXPECT_THAT(refused({symlink_to("a", std::string("x\0y", 3))}), HasSubstr("link"));
+  EXPECT_THAT(refused({symlink_to("a", std::string(4096, 'x'))}), HasSubstr("link"));
 }
 
 TEST(Builder, RefusesAFileWhoseDataWasNotAdded) {
@@ -196,17 +196,17 @@ TEST(Builder, AHardLinkToASymlinkIsOne) {
 }
 
 TEST(Builder, RefusesHardLinksThatLeadNowhere) {
-  EXPECT_THAT(refusal({hard_link_to("a", "missing")}),
+  EXPECT_THAT(refused({hard_link_to("a", "missing")}),
               HasSubstr("a: hard link to missing, which is not in the archive"));
-  EXPECT_THAT(refusal({hard_link_to("a", "no/such")}), HasSubstr("not in the archive"));
-  EXPECT_THAT(refusal({hard_link_to("a", "")}), HasSubstr("not in the archive"));
-  EXPECT_THAT(refusal({hard_link_to("a", "../x"), file("x")}), HasSubstr("not in the archive"));
-  EXPECT_THAT(refusal({hard_link_to("a", "a")}), HasSubstr("not in the archive"));
-  EXPECT_THAT(refusal({hard_link_to("a", "b"), hard_link_to("b", "a")}), HasSubstr("itself"));
-  EXPECT_THAT(refusal({hard_link_to("a", "b"), hard_link_to("b", "c"), hard_link_to("c", "a")}),
+  EXPECT_THAT(refused({hard_link_to("a", "no/such")}), HasSubstr("not in the archive"));
+  EXPECT_THAT(refused({hard_link_to("a", "")}), HasSubstr("not in the archive"));
+  EXPECT_THAT(refused({hard_link_to("a", "../x"), file("x")}), HasSubstr("not in the archive"));
+  EXPECT_THAT(refused({hard_link_to("a", "a")}), HasSubstr("not in the archive"));
+  EXPECT_THAT(refused({hard_link_to("a", "b"), hard_link_to("b", "a")}), HasSubstr("itself"));
+  EXPECT_THAT(refused({hard_link_to("a", "b"), hard_link_to("b", "c"), hard_link_to("c", "a")}),
               HasSubstr("itself"));
-  EXPECT_THAT(refusal({directory("d"), hard_link_to("a", "d")}), HasSubstr("a directory"));
-  EXPECT_THAT(refusal({file("d/x"), hard_link_to("a", "d")}), HasSubstr("a directory"));
+  EXPECT_THAT(refused({directory("d"), hard_link_to("a", "d")}), HasSubstr("a directory"));
+  EXPECT_THAT(refused({file("d/x"), hard_link_to("a", "d")}), HasSubstr("a directory"));
 }
 
 TEST(Builder, AHardLinkLeadsToTheMemberThatHadThePathThen) {

@@ -15,7 +15,7 @@ namespace {
 constexpr std::size_t kTable = 120, kRow = 32;
 
 /// Makes superblock and section checksums of a changed index hold again.
-void seal(Bytes& index) {
+void seal_all(Bytes& index) {
   const std::size_t size = load<std::uint32_t>(index.data() + 12);
   if (size < 128 || size > index.size()) return;
   const ByteSpan all(index);
@@ -128,7 +128,7 @@ TEST(Hostile, EveryFlippedBitIsWithstood) {
     for (int bit = 0; bit < 8; ++bit) {
       Bytes bytes = whole;
       bytes[at] ^= std::byte(1 << bit);
-      seal(bytes);
+      seal_all(bytes);
       walk(std::move(bytes));
     }
   }
@@ -141,7 +141,7 @@ TEST(Hostile, ExtremeNumbersAreWithstood) {
          {0u, 1u, 0x7fffffffu, 0x80000000u, 0xfffffffeu, 0xffffffffu}) {
       Bytes bytes = whole;
       store(bytes.data() + at, number);
-      seal(bytes);
+      seal_all(bytes);
       walk(std::move(bytes));
     }
   }
@@ -156,7 +156,7 @@ TEST(Hostile, RandomChangesAreWithstood) {
       const std::size_t at = 128 + random() % (bytes.size() - 128);
       bytes[at] = std::byte(random() % 4 == 0 ? 0xff : random());
     }
-    seal(bytes);
+    seal_all(bytes);
     walk(std::move(bytes));
   }
 }
@@ -180,7 +180,7 @@ Bytes index_with_name(std::string_view name) {
   Bytes index = pack_index({file("xxxx")});
   const std::string_view all = as_text(index);
   store(index.data() + all.find("xxxx"), load<std::uint32_t>(as_bytes(name).data()));
-  seal(index);
+  seal_all(index);
   return index;
 }
 
@@ -204,7 +204,7 @@ Bytes changed(const std::vector<Member>& members, Section s, std::size_t at, std
   const std::size_t size = load<std::uint32_t>(bytes.data() + 12);
   const auto superblock = Superblock::decode(ByteSpan(bytes).first(size)).value();
   store(bytes.data() + superblock.place(s).offset + at, number);
-  seal(bytes);
+  seal_all(bytes);
   return bytes;
 }
 

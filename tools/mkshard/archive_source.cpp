@@ -26,7 +26,6 @@ namespace {
 // Members a job, and bytes of data a job: handing jobs over must cost little.
 constexpr std::size_t kBatchMembers = 64;
 constexpr std::uint64_t kBatchBytes = 512 * 1024;
-constexpr std::size_t kMaxBatches = 256;
 // An entry of a zip from a pipe may not tell its size in advance.
 constexpr std::uint64_t kMostUnsized = 64 * 1024 * 1024;
 constexpr std::uint64_t kTarBlock = 512;
@@ -144,7 +143,7 @@ class ArchiveSource final : public MemberSource {
       : options_(std::move(options)),
         excludes_(options_.excludes),
         file_(std::move(file)),
-        pool_(options_.threads, kMaxBatches, kReadAhead),
+        pool_(options_.threads, kMaxJobs, kReadAhead),
         reader_([this] { produce(); }) {}
 
   ~ArchiveSource() override {

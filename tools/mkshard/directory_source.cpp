@@ -20,8 +20,6 @@ namespace {
 // Names a job: enough that handing jobs over costs little, few enough that many threads have work
 // and that the whole files of one job (16 × 4 MiB) stay bearable.
 constexpr std::size_t kBatch = 16;
-// Also bounds the directories that are open at once.
-constexpr std::size_t kMaxBatches = 256;
 constexpr unsigned kMaxChunkThreads = 4;
 
 /// A name that a worker is to read.
@@ -116,7 +114,7 @@ class DirectorySource final : public MemberSource {
         excludes_(std::move(options_.excludes)),
         files_(std::move(files)),
         reader_({options_.ignore_failed_read, options_.left_out}),
-        entries_(options_.threads, kMaxBatches, kReadAhead),
+        entries_(options_.threads, kMaxJobs, kReadAhead),
         chunks_(std::min(options_.threads, kMaxChunkThreads), 16, kReadAhead),
         feeder_(entries_, reader_),
         collector_(list_, feeder_),

@@ -6,12 +6,12 @@
 namespace shardfs {
 namespace {
 
-constexpr std::size_t kBlock = 256 * 1024;
+constexpr std::size_t kOutput = 256 * 1024;
 constexpr int kGzipOnly = 16 + MAX_WBITS;
 
 }  // namespace
 
-GzipInput::GzipInput(ArchiveFile& file) : file_(file), out_(kBlock) {
+GzipInput::GzipInput(ArchiveFile& file) : file_(file), out_(kOutput) {
   if (::inflateInit2(&z_, kGzipOnly) != Z_OK) throw std::bad_alloc();
 }
 
@@ -33,8 +33,8 @@ la_ssize_t GzipInput::read(struct archive* a, void* self, const void** buffer) {
 la_ssize_t GzipInput::next_block(const void** buffer) {
   *buffer = out_.data();
   z_.next_out = out_.data();
-  z_.avail_out = kBlock;
-  while (state_ != State::Ended && z_.avail_out == kBlock) {
+  z_.avail_out = kOutput;
+  while (state_ != State::Ended && z_.avail_out == kOutput) {
     if (z_.avail_in == 0 && !input_ended_ && !refill()) return -1;
     if (state_ == State::BetweenMembers) {
       find_member();
@@ -42,7 +42,7 @@ la_ssize_t GzipInput::next_block(const void** buffer) {
       return -1;
     }
   }
-  return static_cast<la_ssize_t>(kBlock - z_.avail_out);
+  return static_cast<la_ssize_t>(kOutput - z_.avail_out);
 }
 
 bool GzipInput::refill() {

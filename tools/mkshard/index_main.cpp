@@ -11,11 +11,10 @@
 #include "tools/common/command_line.h"
 #include "tools/common/progress.h"
 #include "tools/common/text.h"
+#include "tools/mkshard/mkshard_main.h"
 
 namespace shardfs {
 namespace {
-
-constexpr int kFailed = 2;
 
 constexpr const char* kHelp = R"(Usage: mkshard index ARCHIVE [-o FILE]
 
@@ -27,13 +26,13 @@ mounts need not. A changed archive is noticed, and its index not used.
   -h, --help    this text
 )";
 
-struct Arguments {
+struct IndexArguments {
   std::string archive, output;
   bool quiet = false, help = false;
 };
 
-Result<Arguments> parse(std::span<const std::string> args) {
-  Arguments arguments;
+Result<IndexArguments> parse(std::span<const std::string> args) {
+  IndexArguments arguments;
   CLI::App app;
   app.set_help_flag();
   app.add_option("ARCHIVE", arguments.archive);
@@ -46,7 +45,7 @@ Result<Arguments> parse(std::span<const std::string> args) {
   return arguments;
 }
 
-Result<std::string> run(const Arguments& arguments, Io& io) {
+Result<std::string> run(const IndexArguments& arguments, Io& io) {
   SHARDFS_TRY(const auto file, FileSource::open(arguments.archive));
   struct stat st {};
   if (::fstat(file->fd(), &st) != 0)

@@ -52,6 +52,9 @@ inline constexpr std::uint64_t kChunk = 4 * 1024 * 1024;
 /// Bytes of files that are read ahead and not yet taken by the writer.
 inline constexpr std::uint64_t kReadAhead = 48 * 1024 * 1024;
 
+/// Jobs of reading ahead that are under way. Also bounds the directories that are open at once.
+inline constexpr std::size_t kMaxJobs = 256;
+
 /// One consumer. Reads ahead with threads of its own, which end with the object.
 class MemberSource {
  public:

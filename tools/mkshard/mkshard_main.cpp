@@ -21,9 +21,6 @@ namespace shardfs {
 namespace {
 
 constexpr int kDifferences = 1;
-constexpr int kFailed = 2;
-
-const char* name_of(Container container) { return container == Container::Tar ? "tar" : "tar.zst"; }
 
 std::uint64_t peak_rss_bytes() {
   struct rusage usage = {};

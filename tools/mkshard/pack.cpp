@@ -21,8 +21,6 @@
 namespace shardfs {
 namespace {
 
-const char* name_of(Container container) { return container == Container::Tar ? "tar" : "tar.zst"; }
-
 bool is_directory(const std::string& path) {
   struct stat status = {};
   return ::stat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
@@ -236,6 +234,8 @@ class Packer {
 };
 
 }  // namespace
+
+const char* name_of(Container container) { return container == Container::Tar ? "tar" : "tar.zst"; }
 
 Result<PackResult> pack(const Options& options, Progress& progress) {
   const auto start = std::chrono::steady_clock::now();

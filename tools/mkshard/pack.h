@@ -12,6 +12,9 @@
 
 namespace shardfs {
 
+/// "tar" or "tar.zst": what comes behind the dot of a shard's name.
+[[nodiscard]] const char* name_of(Container container);
+
 struct PackResult {
   std::string output;  ///< the archive's path, with suffix
   ShardSummary summary;

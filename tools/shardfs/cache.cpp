@@ -20,7 +20,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Arguments {
+struct CacheArguments {
   std::string action;
   MountCacheOptions cache;
 };
@@ -47,7 +47,7 @@ Result<Json> ask(const std::string& parent, Message request, ByteSpan payload) {
 }
 
 /// What is to be left: nothing for clear, what the options allow for gc.
-ClearRequest request_for(const Arguments& arguments, const CacheSettings& settings,
+ClearRequest request_for(const CacheArguments& arguments, const CacheSettings& settings,
                          const FileSystem& disk) {
   if (arguments.action == "clear") return {};
   std::uint64_t keep = settings.limit;
@@ -57,7 +57,7 @@ ClearRequest request_for(const Arguments& arguments, const CacheSettings& settin
       .free_bytes = settings.reserve.value_or(disk.bytes / 100 * CacheSettings::kReservePercent)};
 }
 
-Result<void> run(const Arguments& arguments, const Common& common, Io& io) {
+Result<void> run(const CacheArguments& arguments, const Common& common, Io& io) {
   SHARDFS_TRY(const CacheSettings settings, cache_settings(arguments.cache));
   if (settings.directory.empty())
     return fail(ErrorKind::Invalid, "no cache directory; try: --cache-dir DIR");
@@ -93,7 +93,7 @@ Result<void> run(const Arguments& arguments, const Common& common, Io& io) {
 }  // namespace
 
 Command cache_command(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<CacheArguments>();
   app.add_option("ACTION", arguments->action,
                  "ls, clear (what no mount uses) or gc (beyond limits)")
       ->required()

@@ -19,7 +19,7 @@
 namespace shardfs {
 namespace {
 
-struct Arguments {
+struct ListArguments {
   std::string archive;
   std::string path;
   bool details = false;
@@ -68,7 +68,7 @@ std::string time_text(Time when) {
 
 class Lister {
  public:
-  Lister(const Tree& tree, const Arguments& arguments, const Common& common, Io& io)
+  Lister(const Tree& tree, const ListArguments& arguments, const Common& common, Io& io)
       : tree_(tree), arguments_(arguments), json_(common.json), io_(io) {}
 
   Result<void> list(const std::string& path) {
@@ -143,7 +143,7 @@ class Lister {
   }
 
   const Tree& tree_;
-  const Arguments& arguments_;
+  const ListArguments& arguments_;
   bool json_;
   Io& io_;
 };
@@ -155,7 +155,7 @@ std::string within_archive(std::string_view path) {
   return path == "." ? "" : std::string(path);
 }
 
-Result<void> list(const Arguments& arguments, const Common& common, Io& io) {
+Result<void> list(const ListArguments& arguments, const Common& common, Io& io) {
   SHARDFS_TRY(const auto dataset, Dataset::open(arguments.archive));
   tell_notes(io, *dataset);
   const std::string path = within_archive(arguments.path);
@@ -170,7 +170,7 @@ Result<void> list(const Arguments& arguments, const Common& common, Io& io) {
 }  // namespace
 
 Command list_command(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<ListArguments>();
   app.add_option("ARCHIVE", arguments->archive, "A shard or another archive")->required();
   app.add_option("PATH", arguments->path, "A file or directory in it");
   app.add_flag("-l", arguments->details, "Mode, links, owner, group, size and time too");

@@ -12,11 +12,11 @@
 namespace shardfs {
 namespace {
 
-struct Arguments {
+struct MarkArguments {
   std::string mount, label;
 };
 
-Result<void> mark(const Arguments& arguments) {
+Result<void> mark(const MarkArguments& arguments) {
   MarkCommand command;
   if (arguments.label.size() >= command.label.size())
     return fail(ErrorKind::Invalid, "the label is longer than 255 bytes");
@@ -28,7 +28,7 @@ Result<void> mark(const Arguments& arguments) {
 }  // namespace
 
 Command mark_command(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<MarkArguments>();
   app.add_option("MOUNT", arguments->mount, "Where it is mounted")->required();
   app.add_option("LABEL", arguments->label, "Text, e.g. \"epoch 3\"");
   app.footer("The figures so far go with it: see marks in shardfs stats --json.");

@@ -34,7 +34,7 @@
 namespace shardfs {
 namespace {
 
-struct Arguments {
+struct MountArguments {
   std::string archive;
   std::string directory;
   bool foreground = false;
@@ -115,7 +115,7 @@ Result<bool> is_mounted(const Dataset& dataset, const MountOptions& options) {
 }
 
 /// Of -o, the environment and who is asking.
-Result<MountOptions> decide_options(const Arguments& arguments, bool from_mount8) {
+Result<MountOptions> decide_options(const MountArguments& arguments, bool from_mount8) {
   MountOptions options;
   options.ownership.as_archived = ::geteuid() == 0;
   SHARDFS_CHECK(parse_mount_options(arguments.options, from_mount8, options));
@@ -128,7 +128,7 @@ Result<MountOptions> decide_options(const Arguments& arguments, bool from_mount8
   return options;
 }
 
-Result<std::string> decide_log(const Arguments& arguments) {
+Result<std::string> decide_log(const MountArguments& arguments) {
   if (arguments.log.empty()) return arguments.foreground ? "stderr" : default_daemon_log();
   if (arguments.log == "stderr" || arguments.log == "syslog") return arguments.log;
   std::error_code failed;
@@ -167,21 +167,30 @@ void announce(const Dataset& dataset, const MountOptions& options, const Common&
   }
 }
 
-/// Has fetched first what a list of an earlier job names. A list is a convenience: what is wrong
-/// with it is said, and goes no further.
-void use_hot_list(const Dataset& dataset, const std::string& path) {
-  if (path.empty() || dataset.cache() == nullptr) return;
-  const auto list = load_hot_list(path);
-  if (!list && list.error().kind == ErrorKind::NotFound) return;
-  if (!list) return spdlog::warn("{}", list.error().message);
-  if (list->archive_id != dataset.archive().info().id)
-    return spdlog::warn("{}: the hot list of another archive; it is not used", path);
+/// What the list of an earlier job names. A list is a convenience: what is wrong with it is said,
+/// and goes no further.
+std::vector<HintRange> hot_ranges(const Dataset& dataset, const std::string& path) {
   std::vector<HintRange> ranges;
+  const auto list = load_hot_list(path);
+  if (!list) {
+    if (list.error().kind != ErrorKind::NotFound) spdlog::warn("{}", list.error().message);
+    return ranges;
+  }
+  if (list->archive_id != dataset.archive().info().id) {
+    spdlog::warn("{}: the hot list of another archive; it is not used", path);
+    return ranges;
+  }
   const std::uint64_t size = dataset.cache()->size();
   for (const Unit unit : list->units) {
     if (unit < units_of(size)) ranges.push_back({unit * kUnitBytes, unit_size(unit, size)});
   }
-  if (const auto done = dataset.cache()->hint(ranges, false); !done)
+  return ranges;
+}
+
+/// Has it fetched first. The hint is sent even if it is empty, for staging waits for it.
+void use_hot_list(const Dataset& dataset, const std::string& path) {
+  if (path.empty() || dataset.cache() == nullptr) return;
+  if (const auto done = dataset.cache()->hint(hot_ranges(dataset, path), false); !done)
     spdlog::warn("{}: {}", path, done.error().message);
 }
 
@@ -200,7 +209,7 @@ Result<void> write_report(const std::string& path, const std::string& text) {
 }
 
 /// What a mount leaves behind when it has ended: a report, and what the next job may begin with.
-void conclude(const Session& session, const Dataset& dataset, const Arguments& arguments) {
+void conclude(const Session& session, const Dataset& dataset, const MountArguments& arguments) {
   for (const std::string& line : closing_report(session.final_stats())) spdlog::info("{}", line);
   keep_hot_list(dataset, arguments.cache.hot_list);
   if (arguments.report.empty() || session.final_stats().empty()) return;
@@ -208,8 +217,8 @@ void conclude(const Session& session, const Dataset& dataset, const Arguments& a
     spdlog::warn("{}", done.error().message);
 }
 
-Result<void> serve(const Dataset& dataset, const MountOptions& options, const Arguments& arguments,
-                   const Common& common, Io& io) {
+Result<void> serve(const Dataset& dataset, const MountOptions& options,
+                   const MountArguments& arguments, const Common& common, Io& io) {
   SHARDFS_TRY(const std::string log, decide_log(arguments));
   SHARDFS_CHECK(start_log(log, log_level(common)));
   SHARDFS_TRY(const auto session, Session::mount(dataset, options));
@@ -229,7 +238,7 @@ Result<void> serve(const Dataset& dataset, const MountOptions& options, const Ar
 }
 
 /// Relative paths are the caller's; the daemon works from the root directory.
-Result<void> make_absolute(Arguments& arguments) {
+Result<void> make_absolute(MountArguments& arguments) {
   for (std::string* path : {&arguments.report, &arguments.cache.hot_list}) {
     if (path->empty()) continue;
     std::error_code failed;
@@ -239,7 +248,7 @@ Result<void> make_absolute(Arguments& arguments) {
   return {};
 }
 
-Result<void> mount(Arguments arguments, const Common& common, Io& io) {
+Result<void> mount(MountArguments arguments, const Common& common, Io& io) {
   if (!arguments.foreground) close_inherited();
   SHARDFS_CHECK(make_absolute(arguments));
   SHARDFS_TRY(const MountOptions options, decide_options(arguments, common.from_mount8));
@@ -260,7 +269,7 @@ Result<void> mount(Arguments arguments, const Common& common, Io& io) {
 }  // namespace
 
 Command mount_command(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<MountArguments>();
   app.add_option("ARCHIVE", arguments->archive, "A shard or another archive")->required();
   app.add_option("DIR", arguments->directory, "An empty directory of yours; shardfs umount ends it")
       ->required();

@@ -8,6 +8,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "tools/common/size.h"
 
@@ -103,6 +104,8 @@ void add_cache_options(CLI::App& app, MountCacheOptions& options) {
 Result<CacheSettings> cache_settings(const MountCacheOptions& options) {
   CacheSettings settings;
   settings.save_index = options.save_index;
+  settings.hints_follow =
+      !options.hot_list.empty() && ::access(options.hot_list.c_str(), R_OK) == 0;
   SHARDFS_TRY(settings.tier, tier_of(options.tier));
   settings.directory = options.directory.empty() ? default_cache_parent() : options.directory;
   std::error_code failed;

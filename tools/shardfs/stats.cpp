@@ -23,7 +23,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Arguments {
+struct StatsArguments {
   std::string mount;
   bool prometheus = false;
   double interval_s = 2;
@@ -140,7 +140,7 @@ void print_prometheus(const Json& stats, const std::string& mount, Io& io) {
          stats["failed_requests"]);
 }
 
-void print(const Json& stats, const Arguments& arguments, const Common& common, Io& io) {
+void print(const Json& stats, const StatsArguments& arguments, const Common& common, Io& io) {
   if (common.json) {
     write_json(io, stats);
   } else if (arguments.prometheus) {
@@ -159,7 +159,7 @@ void sleep_interruptibly(double seconds) {
   }
 }
 
-Result<void> stats(const Arguments& arguments, const Common& common, Io& io) {
+Result<void> stats(const StatsArguments& arguments, const Common& common, Io& io) {
   SHARDFS_TRY(const std::string directory, absolute_path(arguments.mount));
   const Interrupt interrupt;
   while (true) {
@@ -175,7 +175,7 @@ Result<void> stats(const Arguments& arguments, const Common& common, Io& io) {
 }  // namespace
 
 Command stats_command(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<StatsArguments>();
   app.add_option("MOUNT", arguments->mount, "Where it is mounted")->required();
   app.add_flag("--prometheus", arguments->prometheus, "Print Prometheus text");
   arguments->watch = app.add_option("--watch", arguments->interval_s, "Again every S seconds (2)")

@@ -28,7 +28,7 @@ constexpr int kWaitMs = 5000;
 /// A mount may be in use by itself for a moment (ListAhead), and by a program that is just ending.
 constexpr std::chrono::milliseconds kBusyPatience{1000}, kBusyRetry{20};
 
-struct Arguments {
+struct UmountArguments {
   std::vector<std::string> directories;
   bool lazy = false;
   std::string job;
@@ -127,7 +127,7 @@ int umount_all(const std::vector<std::string>& directories, bool lazy, Io& io) {
   return failed > 0 && failed < directories.size() ? int{kSomeSucceeded} : code;
 }
 
-int umount(const Arguments& arguments, Io& io) {
+int umount(const UmountArguments& arguments, Io& io) {
   const bool by_job = arguments.by_job->count() > 0;
   if (by_job != arguments.directories.empty()) {
     const Error error{ErrorKind::Invalid, 0,
@@ -143,7 +143,7 @@ int umount(const Arguments& arguments, Io& io) {
 }  // namespace
 
 Command umount_command(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<UmountArguments>();
   app.add_option("DIR", arguments->directories, "Where it is mounted");
   app.add_flag("-l,--lazy", arguments->lazy, "Even if files are in use; those go on until closed");
   arguments->by_job =

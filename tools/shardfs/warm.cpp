@@ -21,7 +21,7 @@
 namespace shardfs {
 namespace {
 
-struct Arguments {
+struct WarmArguments {
   std::string mount, list;
   bool zero = false;
   bool wait = false;
@@ -71,7 +71,7 @@ class Sender {
   std::uint64_t sent_ = 0, unknown_ = 0;
 };
 
-Result<void> send_list(const Arguments& arguments, Sender& sender) {
+Result<void> send_list(const WarmArguments& arguments, Sender& sender) {
   std::ifstream file;
   if (arguments.list != "-") {
     file.open(arguments.list, std::ios::binary);
@@ -97,7 +97,7 @@ Result<void> wait_until_warm(const std::string& directory) {
   return fail(ErrorKind::Interrupted, "interrupted; the cache goes on");
 }
 
-Result<std::uint64_t> warm(const Arguments& arguments, const Common& common, Io& io) {
+Result<std::uint64_t> warm(const WarmArguments& arguments, const Common& common, Io& io) {
   SHARDFS_TRY(const std::string directory, absolute_path(arguments.mount));
   SHARDFS_TRY(const UniqueFd root, open_root(directory));
   Sender sender(root, directory);
@@ -115,7 +115,7 @@ Result<std::uint64_t> warm(const Arguments& arguments, const Common& common, Io&
 }  // namespace
 
 Command warm_command(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto arguments = std::make_shared<WarmArguments>();
   app.add_option("MOUNT", arguments->mount, "Where it is mounted")->required();
   app.add_option("--files-from", arguments->list,
                  "Paths in the mount, a line each, in the order of reading; - is standard input");

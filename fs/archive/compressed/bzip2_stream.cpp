@@ -11,7 +11,6 @@ namespace shardfs {
 
 namespace {
 
-constexpr std::size_t kChunk = 256 * 1024;
 constexpr std::size_t kHeader = 4;  ///< "BZh" and the level
 constexpr std::uint64_t kBlockMagic = 0x314159265359, kEndMagic = 0x177245385090;
 
@@ -21,7 +20,7 @@ constexpr std::uint64_t kBlockMagic = 0x314159265359, kEndMagic = 0x177245385090
 class Bzip2Stream final : public StreamPass {
  public:
   Bzip2Stream(const ByteSource& source, LayoutBuilder& layout)
-      : StreamPass(source, layout), out_(kChunk) {}
+      : StreamPass(source, layout), out_(kDecodedStep) {}
   ~Bzip2Stream() override { BZ2_bzDecompressEnd(&bzip2_); }
   Bzip2Stream(const Bzip2Stream&) = delete;
   Bzip2Stream& operator=(const Bzip2Stream&) = delete;

@@ -4,16 +4,9 @@
 
 namespace shardfs {
 
-namespace {
-
-/// Decoded bytes given at a time: they are still in the processor's cache when they are used.
-constexpr std::size_t kChunk = 256 * 1024;
-
-}  // namespace
-
 FrameStream::FrameStream(const ByteSource& source, LayoutBuilder& layout, Codec codec,
                          std::uint32_t magic)
-    : StreamPass(source, layout), magic_(magic), group_(blocks_, codec), out_(kChunk) {}
+    : StreamPass(source, layout), magic_(magic), group_(blocks_, codec), out_(kDecodedStep) {}
 
 /// Skips what is to be skipped; false where the file ends.
 Result<bool> FrameStream::begin_frame() {

@@ -11,10 +11,10 @@ namespace shardfs {
 
 namespace {
 
-struct FreeContext {
+struct FreeLz4 {
   void operator()(LZ4F_dctx* decoder) const { LZ4F_freeDecompressionContext(decoder); }
 };
-using Lz4Context = std::unique_ptr<LZ4F_dctx, FreeContext>;
+using Lz4Context = std::unique_ptr<LZ4F_dctx, FreeLz4>;
 
 class Lz4Stream final : public FrameStream {
  public:

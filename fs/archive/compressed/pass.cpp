@@ -13,8 +13,6 @@ namespace shardfs {
 
 namespace {
 
-constexpr std::uint64_t kRequest = 4 * 1024 * 1024;
-
 /// Bytes that do not compress become a little more; empty blocks may make any number of them.
 constexpr std::uint64_t kMostPacked = kMaxWhole + kMaxWhole / 4;
 
@@ -35,7 +33,7 @@ std::unexpected<Error> ForwardInput::no_memory() const {
 
 /// Asks for what follows the bytes received, if there is any.
 void ForwardInput::request() {
-  requested_ = std::min(kRequest, source_.size() - received_);
+  requested_ = std::min(kStoreRequest, source_.size() - received_);
   if (requested_ == 0) return;
   Bytes& to = buffers_[1 - current_];
   if (to.size() < kMostWanted + requested_) to.resize(kMostWanted + requested_);

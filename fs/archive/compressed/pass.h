@@ -16,6 +16,9 @@
 
 namespace shardfs {
 
+/// Decoded bytes given at a time: they are still in the processor's cache when they are used.
+inline constexpr std::size_t kDecodedStep = 256 * 1024;
+
 /// A file's bytes in order, asked for in requests of 4 MiB, the next one while the last is used.
 /// Keeps two of them. One thread at a time.
 class ForwardInput {

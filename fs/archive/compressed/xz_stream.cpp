@@ -14,8 +14,6 @@ namespace shardfs {
 
 namespace {
 
-constexpr std::size_t kChunk = 256 * 1024;
-
 /// Of memory for a decoder: xz writes dictionaries of up to 1.5 GiB. Only what is used is taken.
 constexpr std::uint64_t kMostMemory = std::uint64_t{2} << 30;
 
@@ -31,7 +29,7 @@ struct FreeIndexHash {
 class XzStream final : public StreamPass {
  public:
   XzStream(const ByteSource& source, LayoutBuilder& layout)
-      : StreamPass(source, layout), out_(kChunk) {}
+      : StreamPass(source, layout), out_(kDecodedStep) {}
   ~XzStream() override { lzma_end(&lzma_); }
   XzStream(const XzStream&) = delete;
   XzStream& operator=(const XzStream&) = delete;

@@ -7,6 +7,7 @@
 
 #include "fs/archive/compressed/frame_stream.h"
 #include "fs/archive/compressed/streams.h"
+#include "fs/archive/zstd_contexts.h"
 
 namespace shardfs {
 
@@ -15,14 +16,9 @@ namespace {
 /// The most that `zstd --long` writes; a frame's window is allocated, and used as it decodes.
 constexpr int kMaxWindowLog = 31;
 
-struct FreeContext {
-  void operator()(ZSTD_DStream* decoder) const { ZSTD_freeDStream(decoder); }
-};
-using ZstdContext = std::unique_ptr<ZSTD_DStream, FreeContext>;
-
 class ZstdStream final : public FrameStream {
  public:
-  ZstdStream(const ByteSource& source, LayoutBuilder& layout, ZstdContext decoder)
+  ZstdStream(const ByteSource& source, LayoutBuilder& layout, ZstdDecoderContext decoder)
       : FrameStream(source, layout, Codec::Zstd, kZstdMagic), decoder_(std::move(decoder)) {}
   [[nodiscard]] std::string name() const override { return "zst"; }
 
@@ -32,7 +28,7 @@ class ZstdStream final : public FrameStream {
  private:
   [[nodiscard]] std::unexpected<Error> error(std::size_t code) const;
 
-  ZstdContext decoder_;
+  ZstdDecoderContext decoder_;
 };
 
 std::unexpected<Error> ZstdStream::error(std::size_t code) const {
@@ -61,7 +57,7 @@ Result<FrameStream::Step> ZstdStream::step(ByteSpan in, std::span<std::byte> out
 }  // namespace
 
 StreamResult zstd_stream(const ByteSource& source, LayoutBuilder& layout) {
-  ZstdContext decoder(ZSTD_createDStream());
+  ZstdDecoderContext decoder(ZSTD_createDCtx());
   if (!decoder ||
       ZSTD_isError(ZSTD_DCtx_setParameter(decoder.get(), ZSTD_d_windowLogMax, kMaxWindowLog)))
     return ForwardInput(source).no_memory();

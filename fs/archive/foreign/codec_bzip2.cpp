@@ -7,8 +7,6 @@ namespace shardfs {
 
 namespace {
 
-constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;  // libbz2 counts in 32 bits.
-
 /// A block that holds one byte, "x", as `bzip2` writes it; the last bits of the last byte are not
 /// its. Blocks follow each other without padding, so some of these in front of a block bring it to
 /// any bit of a byte: libbz2 can only read from a stream's start on.

@@ -7,16 +7,16 @@ namespace shardfs {
 
 namespace {
 
-constexpr std::size_t kMagicSize = 4;
+constexpr std::size_t kFrameMagic = 4;
 
 /// Whether `in`, as far as there is any, can be the start of a frame, or of one to skip.
 bool can_be_frame(ByteSpan in, std::uint32_t magic) {
   constexpr std::uint32_t kSkippable = 0x184D2A50, kAnyOf16 = 0xF;
-  const std::size_t size = std::min(in.size(), kMagicSize);
-  std::array<std::byte, kMagicSize> start{};
+  const std::size_t size = std::min(in.size(), kFrameMagic);
+  std::array<std::byte, kFrameMagic> start{};
   std::ranges::copy(in.first(size), start.begin());
   const auto number = load<std::uint32_t>(start.data());
-  const std::uint32_t there = size == kMagicSize ? UINT32_MAX : (1U << (8 * size)) - 1;
+  const std::uint32_t there = size == kFrameMagic ? UINT32_MAX : (1U << (8 * size)) - 1;
   return ((number ^ magic) & there) == 0 || ((number ^ kSkippable) & there & ~kAnyOf16) == 0;
 }
 
@@ -31,14 +31,14 @@ void FramesDecoder::rewind() {
 /// Tells what is behind a frame; bytes that could be a part of a magic are taken off `in` and held.
 FramesDecoder::Next FramesDecoder::look(ByteSpan& in, bool at_end) {
   if (held_.empty() && in.empty()) return at_end ? Next::Nothing : Next::Unknown;
-  if (held_.empty() && in.size() >= kMagicSize)
+  if (held_.empty() && in.size() >= kFrameMagic)
     return can_be_frame(in, magic_) ? Next::Frame : Next::Nothing;
-  while (!in.empty() && held_.size() < kMagicSize && can_be_frame(held_, magic_)) {
+  while (!in.empty() && held_.size() < kFrameMagic && can_be_frame(held_, magic_)) {
     held_.push_back(in.front());
     in = in.subspan(1);
   }
   if (!can_be_frame(held_, magic_)) return Next::Nothing;
-  return held_.size() == kMagicSize ? Next::Frame : Next::Unknown;
+  return held_.size() == kFrameMagic ? Next::Frame : Next::Unknown;
 }
 
 Result<Decoder::Progress> FramesDecoder::step(ByteSpan& in, std::span<std::byte>& out) {

@@ -7,7 +7,6 @@ namespace shardfs {
 
 namespace {
 
-constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;  // zlib counts in 32 bits.
 constexpr std::byte kGzipMagic{0x1f};
 
 int window_bits(Method method) {

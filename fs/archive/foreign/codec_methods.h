@@ -11,11 +11,14 @@
 #include <lz4frame.h>
 #include <lzma.h>
 #include <zlib.h>
-#include <zstd.h>
 
 #include "fs/archive/foreign/codec.h"
+#include "fs/archive/zstd_contexts.h"
 
 namespace shardfs {
+
+/// zlib and libbz2 count in 32 bits.
+inline constexpr std::size_t kMostAtOnce = std::size_t{1} << 30;
 
 /// What is to be undone. More than there are codecs, as Zip and Squashfs hold data of several.
 enum class Method : std::uint8_t {
@@ -127,13 +130,10 @@ class ZstdDecoder final : public FramesDecoder {
   void trim() override;
 
  private:
-  struct Free {
-    void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
-  };
   Result<bool> call(ByteSpan& in, std::span<std::byte>& out) override;
   bool decode_whole(ByteSpan& in, std::span<std::byte>& out) override;
 
-  std::unique_ptr<ZSTD_DCtx, Free> context_;
+  ZstdDecoderContext context_;
   bool whole_ = false;
 };
 

@@ -1,11 +1,9 @@
 #include "fs/archive/shard/frame_table.h"
 
-#include <memory>
-
 #include <fmt/format.h>
-#include <zstd.h>
 
 #include "fs/archive/shard/seek_table.h"
+#include "fs/archive/zstd_contexts.h"
 #include "fs/tree/column_search.h"
 
 namespace shardfs {
@@ -15,10 +13,6 @@ namespace {
 std::unexpected<Error> wrong(std::string what) {
   return fail(ErrorKind::Corrupt, "index: frames: " + std::move(what));
 }
-
-struct FreeContext {
-  void operator()(ZSTD_DCtx* context) const { ZSTD_freeDCtx(context); }
-};
 
 }  // namespace
 
@@ -53,7 +47,7 @@ std::uint64_t FrameTable::find(std::uint64_t position) const {
 
 bool decode_frame(ByteSpan frame, std::span<std::byte> to) {
   if (ZSTD_getFrameContentSize(frame.data(), frame.size()) != to.size()) return false;
-  thread_local const std::unique_ptr<ZSTD_DCtx, FreeContext> context(ZSTD_createDCtx());
+  thread_local const ZstdDecoderContext context(ZSTD_createDCtx());
   if (!context) return false;
   return ZSTD_decompressDCtx(context.get(), to.data(), to.size(), frame.data(), frame.size()) ==
          to.size();

@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::uint64_t kCommentBytes = 9;  ///< " comment="
 
-std::uint64_t digits(std::uint64_t n) { return std::to_string(n).size(); }
+std::uint64_t decimals(std::uint64_t n) { return std::to_string(n).size(); }
 
 std::uint64_t size_of_chunk(std::uint64_t index_size, std::uint64_t chunk) {
   return std::min(kChunkBytes, index_size - chunk * kChunkBytes);
@@ -81,7 +81,7 @@ IndexRuns::Range IndexRuns::header(std::uint64_t chunk) const {
 
 IndexRuns::Range IndexRuns::value(std::uint64_t chunk) const {
   const std::uint64_t size = escaped_size(chunk_size(chunk));
-  const std::uint64_t before = kTarBlock + digits(comment_record_size(size)) + kCommentBytes;
+  const std::uint64_t before = kTarBlock + decimals(comment_record_size(size)) + kCommentBytes;
   return {header(chunk).position + before, size};
 }
 

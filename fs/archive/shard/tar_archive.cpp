@@ -11,8 +11,6 @@ namespace shardfs {
 
 namespace {
 
-/// Most bytes asked of the source at once.
-constexpr std::uint64_t kRequest = 4 * 1024 * 1024;
 /// Requests over at most so many pieces that do not begin and end with them are read whole into a
 /// buffer and copied; of larger ones only the first and last piece are.
 constexpr std::uint64_t kBuffered = 4 * kPieceBytes;
@@ -85,7 +83,7 @@ Result<std::size_t> TarArchive::read_from(const File& file, std::uint64_t offset
   if (first == offset) {
     // Pieces that lie whole in `out` go there at once.
     const std::uint64_t whole = last == end ? end : end / kPieceBytes * kPieceBytes;
-    const std::uint64_t size = std::min(whole - offset, kRequest);
+    const std::uint64_t size = std::min(whole - offset, kStoreRequest);
     const bool all = last == end || last - first > kBuffered;
     if (size > 0 && all) {
       SHARDFS_CHECK(read_pieces(file, offset, out.first(size), wait));

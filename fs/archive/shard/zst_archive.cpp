@@ -8,12 +8,7 @@
 
 namespace shardfs {
 
-namespace {
-
-/// Most packed bytes asked of the source at once, unless one frame is larger.
-constexpr std::uint64_t kRequest = 4 * 1024 * 1024;
-
-}  // namespace
+namespace {}  // namespace
 
 Result<std::unique_ptr<Archive>> ZstArchive::open(OpenedShard shard, std::uint64_t frames) {
   auto table = FrameTable::open(*shard.index, frames);
@@ -78,7 +73,7 @@ Result<std::uint64_t> ZstArchive::batch_end(const Request& request, std::uint64_
   std::uint64_t f = first + 1;
   while (f < frames_.size() && frames_.position(f) < request.end) {
     SHARDFS_TRY(const FrameRange next, frames_.at(f));
-    if (next.offset + next.packed_size - start.offset > kRequest) break;
+    if (next.offset + next.packed_size - start.offset > kStoreRequest) break;
     ++f;
   }
   return f;

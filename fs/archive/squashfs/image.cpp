@@ -23,10 +23,6 @@ constexpr std::uint64_t kXattrFactor = 64;
 /// The magic of images that are big-endian, as some before 4.0 were.
 constexpr std::uint32_t kSwappedMagic = 0x68737173;
 
-std::unexpected<Error> corrupt(std::string message) {
-  return fail(ErrorKind::Corrupt, std::move(message));
-}
-
 std::unexpected<Error> named(const ByteSource& source, const Error& error) {
   return fail(error.kind, source.name() + ": " + error.message);
 }

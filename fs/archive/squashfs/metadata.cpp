@@ -13,9 +13,6 @@ namespace shardfs {
 
 namespace {
 
-/// Most bytes asked of the source at once.
-constexpr std::uint64_t kRequest = 4 * 1024 * 1024;
-
 Result<void> write_at(int fd, std::uint64_t offset, ByteSpan bytes) {
   while (!bytes.empty()) {
     const ssize_t done = pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
@@ -57,7 +54,7 @@ Result<SquashfsMetadata> SquashfsMetadata::copy(const ByteSource& source,
   squashfs_super_block head = superblock;
   head.lookup_table_start = kNoSquashfsTable;
   SHARDFS_CHECK(write_at(copy.fd(), 0, std::as_bytes(std::span(&head, 1))));
-  Bytes part(std::min(kRequest, copy.end_ - copy.begin_));
+  Bytes part(std::min(kStoreRequest, copy.end_ - copy.begin_));
   for (std::uint64_t at = copy.begin_; at < copy.end_;) {
     const auto bytes = std::span(part).first(std::min<std::uint64_t>(part.size(), copy.end_ - at));
     SHARDFS_CHECK(source.read_at(at, bytes));

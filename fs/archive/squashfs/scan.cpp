@@ -17,10 +17,6 @@ namespace shardfs {
 
 namespace {
 
-std::unexpected<Error> corrupt(std::string message) {
-  return fail(ErrorKind::Corrupt, std::move(message));
-}
-
 /// Neighbouring blocks that are one to the layout: holes, or stored bytes that follow one another.
 class Run {
  public:

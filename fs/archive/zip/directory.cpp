@@ -41,7 +41,7 @@ class Window {
   /// Valid until the next call. REQUIRES: offset + size <= end.
   Result<ByteSpan> at(std::uint64_t offset, std::size_t size) {
     if (offset < offset_ || offset + size > offset_ + bytes_.size()) {
-      bytes_.resize(std::min(end_ - offset, std::max<std::uint64_t>(size, kMostAtOnce)));
+      bytes_.resize(std::min(end_ - offset, std::max<std::uint64_t>(size, kStoreRequest)));
       offset_ = offset;
       SHARDFS_CHECK(source_.read_at(offset, bytes_));
     }

@@ -124,7 +124,7 @@ Result<void> Placer::read_all() {
     for (; last < wanted_.size(); ++last) {
       const std::uint64_t next = wanted_[last].member->header;
       const std::uint64_t next_end = next + wanted_[last].size;
-      if (next - end > kGap || next_end - begin > kMostAtOnce) break;
+      if (next - end > kGap || next_end - begin > kStoreRequest) break;
       end = next_end;
     }
     buffer_.resize(end - begin);

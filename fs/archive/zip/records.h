@@ -18,7 +18,4 @@ inline constexpr std::uint32_t kSpanningMagic =
 /// Bytes of a local header, to which a name and extra fields are added.
 inline constexpr std::size_t kLocalSize = 30;
 
-/// Most bytes asked of a source in one request.
-inline constexpr std::uint64_t kMostAtOnce = 4 * 1024 * 1024;
-
 }  // namespace shardfs
