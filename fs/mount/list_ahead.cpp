@@ -7,19 +7,23 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <fuse_lowlevel.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include "fs/base/unique_fd.h"
 #include "fs/mount/unmount.h"
 
 namespace shardfs {
 
-ListAhead::ListAhead(const Tree& tree, const View& view, std::string directory,
-                     std::uint64_t device)
-    : tree_(tree),
+ListAhead::ListAhead(fuse_session* session, const Tree& tree, const View& view,
+                     std::string directory, std::uint64_t device)
+    : session_(session),
+      tree_(tree),
       view_(view),
       mounted_at_(std::move(directory)),
       device_(device),
+      names_(tree.entries()),
       done_(tree.entries()) {}
 
 ListAhead::~ListAhead() { stop(); }
@@ -44,12 +48,25 @@ void ListAhead::asked(Entry directory) {
   if (!children || children->count < kFewest) return void(done_.insert(directory));
   {
     const std::lock_guard lock(mutex_);
-    if (++asked_[directory] < std::max(kFewest / 2, children->count / kOneIn)) return;
+    if (++asked_[directory] < enough(directory, children->count)) return;
     asked_.erase(directory);
     if (!done_.insert(directory)) return;
     queue_.push_back(directory);
   }
   changed_.notify_one();
+}
+
+std::uint32_t ListAhead::enough(Entry directory, std::uint32_t children) const {
+  if (names_.contains(directory)) return std::max(2U, children / kOneInListed);
+  return std::max(kFewest / 2, children / kOneIn);
+}
+
+bool ListAhead::tells_all(Entry directory) {
+  if (!started_ || done_.contains(directory)) return true;
+  const auto children = tree_.child_range(directory);
+  if (!children || children->count < kFewest) return true;
+  names_.insert(directory);
+  return false;
 }
 
 void ListAhead::run(const std::stop_token& stop) {
@@ -70,8 +87,16 @@ void ListAhead::list(Entry directory, const std::stop_token& stop) const {
   const std::string shown = mounted_at_ + "/" + path->substr(root->size());
   const UniqueFd fd(::open(shown.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd || device_at(shown) != device_) return;
+  // Or it would be answered from what the kernel has kept of an earlier listing.
+  if (names_.contains(directory))
+    fuse_lowlevel_notify_inval_inode(session_, view_.inode(directory), 0, 0);
   std::array<char, 64 * 1024> names;
-  while (!stop.stop_requested() && ::getdents64(fd.get(), names.data(), names.size()) > 0) {
+  // The second time the kernel answers from its cache, and asks again only where that is not whole:
+  // somebody else may have been in the midst of a listing.
+  for (int pass = 0; pass < 2; ++pass) {
+    ::lseek(fd.get(), 0, SEEK_SET);
+    while (!stop.stop_requested() && ::getdents64(fd.get(), names.data(), names.size()) > 0) {
+    }
   }
 }
 

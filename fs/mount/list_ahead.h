@@ -1,4 +1,4 @@
-// Lists directories through the kernel before anybody asks, as readahead does with data.
+// Decides which listings tell attributes too, and lists directories so before anybody asks.
 #pragma once
 
 #include <condition_variable>
@@ -14,50 +14,62 @@
 #include "fs/mount/view.h"
 #include "fs/tree/tree.h"
 
+struct fuse_session;
+
 namespace shardfs {
 
-/// A program that knows its files' names has the kernel ask for each by LOOKUP, and the pusher can
-/// store nothing for files the kernel has not heard of. So once a directory has been asked for
-/// some of its names, a thread reads it whole, through the mount: READDIRPLUS answers make the
-/// kernel know all its files, some hundred a request.
+/// A READDIRPLUS answer can make the kernel know all files it names, some hundred a request. That
+/// costs the kernel an inode and some microseconds a file, in vain where only the names are wanted;
+/// but a program that goes on to stat or read them has it ask for each by LOOKUP otherwise, which
+/// costs far more, and the pusher can store nothing for files that the kernel does not know. So a
+/// listing gives names alone at first; and once a directory has been asked for some of its names,
+/// its listings tell all, and a thread reads it whole, through the mount.
 ///
 /// The thread holds the directory open while it reads it (two or three microseconds a file), and
 /// the mount is in use as long.
 class ListAhead {
  public:
   /// `tree` must outlive this object. `directory`: absolute, where `view` is mounted, with the
-  /// device number `device` (as device_at gives it). No thread runs before start().
-  ListAhead(const Tree& tree, const View& view, std::string directory, std::uint64_t device);
+  /// device number `device` (as device_at gives it). No thread runs before start(), and while none
+  /// does all listings tell all.
+  ListAhead(fuse_session* session, const Tree& tree, const View& view, std::string directory,
+            std::uint64_t device);
   ~ListAhead();
   ListAhead(const ListAhead&) = delete;
   ListAhead& operator=(const ListAhead&) = delete;
 
-  /// Where no thread can be had, nothing is listed.
+  /// Before the first request. Where no thread can be had, nothing is listed ahead.
   void start();
   /// Waits for the thread's end, which is at most one request away.
   void stop();
 
   /// The kernel has asked for a name in `directory`. Any thread; never waits.
   void asked(Entry directory);
-  /// Somebody lists `directory`. Any thread; never waits.
-  void listed(Entry directory) { done_.insert(directory); }
+  /// Somebody lists `directory`: whether the answer is to tell attributes. Any thread; never waits.
+  [[nodiscard]] bool tells_all(Entry directory);
 
-  /// Directories with fewer children are not worth it.
+  /// Directories with fewer children are not worth it: they tell all at once.
   static constexpr std::uint32_t kFewest = 16;
   /// Listed when one in this many of its names, and no fewer than kFewest / 2, have been asked for:
   /// a listing costs a tenth of the lookups and reads that it saves, so that it pays even if most
   /// files are never read.
   static constexpr std::uint32_t kOneIn = 32;
+  /// The same, and no fewer than two, where somebody has had the names: who then asks for two of
+  /// them mostly goes on to ask for all.
+  static constexpr std::uint32_t kOneInListed = 1024;
 
  private:
   void run(const std::stop_token& stop);
   void list(Entry directory, const std::stop_token& stop) const;
+  [[nodiscard]] std::uint32_t enough(Entry directory, std::uint32_t children) const;
 
+  fuse_session* session_;
   const Tree& tree_;
   const View view_;
   const std::string mounted_at_;
   const std::uint64_t device_;
   bool started_ = false;  ///< before the first request
+  AtomicSet names_;       ///< directories whose names alone somebody has been given
   AtomicSet done_;        ///< directories that have been listed, are about to be, or need not be
 
   std::mutex mutex_;

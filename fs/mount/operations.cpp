@@ -153,6 +153,7 @@ class Listing {
   /// Everything from `offset` on that fits. An error only if it comes before anything else: what
   /// was listed has to be delivered, the next request will meet the error again.
   [[nodiscard]] Result<std::span<const char>> fill(Entry directory, std::uint64_t offset) {
+    tells_all_ = plus_ && served_.list_ahead->tells_all(directory);
     const auto done = list(directory, offset);
     if (!done && used_ == 0) return std::unexpected(done.error());
     return room_.first(used_);
@@ -189,8 +190,12 @@ class Listing {
 
   /// False if there is no room for it.
   Result<bool> add(Entry entry, std::string_view name, off_t next) {
-    SHARDFS_TRY(const fuse_entry_param told, describe(served_, entry));
-    served_.pusher->listed(served_.view.entry(told.ino));
+    SHARDFS_TRY(fuse_entry_param told, describe(served_, entry));
+    if (tells_all_) {
+      served_.pusher->listed(served_.view.entry(told.ino));
+    } else {
+      told.ino = 0;  // The kernel takes the name and the type alone.
+    }
     if (name.size() > NAME_MAX) return fail(ErrorKind::Corrupt, "a name of over 255 bytes");
     char terminated[NAME_MAX + 1];
     *std::ranges::copy(name, terminated).out = '\0';
@@ -210,6 +215,7 @@ class Listing {
   fuse_req_t request_;
   Served& served_;
   bool plus_;
+  bool tells_all_ = true;
   std::span<char> room_;
   std::size_t used_ = 0;
 };
@@ -234,7 +240,6 @@ void list(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset, 
   const auto memory = reply_buffer(size);
   const std::span room(reinterpret_cast<char*>(memory.data()), memory.size());
   const Entry directory = served_by(request).view.entry(inode);
-  served_by(request).list_ahead->listed(directory);
   const auto filled =
       Listing(request, plus, room).fill(directory, static_cast<std::uint64_t>(offset));
   if (!filled) return reply_failure(request, directory, filled.error());

@@ -197,8 +197,8 @@ Result<void> Session::attach(const MountOptions& options) {
   pusher_ =
       std::make_unique<Pusher>(session_, served_.dataset.archive(),
                                served_.dataset.fits_in_memory(), served_.view, served_.counters);
-  list_ahead_ =
-      std::make_unique<ListAhead>(served_.tree(), served_.view, options.directory, device_);
+  list_ahead_ = std::make_unique<ListAhead>(session_, served_.tree(), served_.view,
+                                            options.directory, device_);
   served_.pusher = pusher_.get();
   served_.list_ahead = list_ahead_.get();
   served_.slow = &slow_;

@@ -171,7 +171,8 @@ class BrokenRules(ServerTest):
         other = self.make_archive(5 * UNIT >> 20, "other")
         store = self.slow_store()
         client = self.opened(store.path / other.name, hints_follow=True)
-        time.sleep(0.5)  # Without the announcement it begins after 30 ms.
+        self.assertEqual(client.ask(wire.PING)[0], wire.PONG)  # The server has its archive in sight.
+        time.sleep(0.5)  # Without the announcement staging begins after 30 ms.
         self.assertEqual(store.stats()["requests"], 0)
         hint = wire.HINT.pack(0, 0) + wire.RANGE.pack(3 * UNIT, 2 * UNIT)
         self.assertEqual(client.ask(wire.HINTED, hint)[0], wire.DONE)
