@@ -61,11 +61,25 @@ std::uint32_t ListAhead::enough(Entry directory, std::uint32_t children) const {
   return std::max(kFewest / 2, children / kOneIn);
 }
 
-bool ListAhead::tells_all(Entry directory) {
-  if (!started_ || done_.contains(directory)) return true;
+/// Who goes through a tree does with a directory what he did with the one before.
+bool ListAhead::expects_more() {
+  const std::uint64_t before = last_names_;
+  return before != kNone && done_.contains(static_cast<Entry>(before)) &&
+         ++told_at_once_ % kTryEvery != 0;
+}
+
+bool ListAhead::tells_all(Entry directory, std::uint64_t offset) {
+  if (!started_) return true;
+  if (done_.contains(directory)) {
+    if (offset == 0 && listing_ == directory) told_all_ = true;
+    return true;
+  }
   const auto children = tree_.child_range(directory);
   if (!children || children->count < kFewest) return true;
+  if (names_.contains(directory)) return false;
+  if (expects_more()) return done_.insert(directory), true;
   names_.insert(directory);
+  last_names_ = directory;
   return false;
 }
 
@@ -80,24 +94,29 @@ void ListAhead::run(const std::stop_token& stop) {
   }
 }
 
+void ListAhead::read_whole(int directory, const std::stop_token& stop) {
+  std::array<char, 64 * 1024> names;
+  while (!stop.stop_requested() && ::getdents64(directory, names.data(), names.size()) > 0) {
+  }
+}
+
 // What fails here will fail, or not, for whoever asks.
-void ListAhead::list(Entry directory, const std::stop_token& stop) const {
+void ListAhead::list(Entry directory, const std::stop_token& stop) {
   const auto path = tree_.path(directory), root = tree_.path(view_.root());
   if (!path || !root) return;
   const std::string shown = mounted_at_ + "/" + path->substr(root->size());
   const UniqueFd fd(::open(shown.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd || device_at(shown) != device_) return;
-  // Or it would be answered from what the kernel has kept of an earlier listing.
-  if (names_.contains(directory))
-    fuse_lowlevel_notify_inval_inode(session_, view_.inode(directory), 0, 0);
-  std::array<char, 64 * 1024> names;
-  // The second time the kernel answers from its cache, and asks again only where that is not whole:
-  // somebody else may have been in the midst of a listing.
-  for (int pass = 0; pass < 2; ++pass) {
-    ::lseek(fd.get(), 0, SEEK_SET);
-    while (!stop.stop_requested() && ::getdents64(fd.get(), names.data(), names.size()) > 0) {
-    }
-  }
+  told_all_ = false;
+  listing_ = directory;
+  read_whole(fd.get(), stop);
+  // It may have been answered from the names that the kernel had kept of an earlier listing. They
+  // are whole now, even if somebody is in the midst of that listing: the kernel never again keeps
+  // a directory of which a part was taken from it before.
+  if (told_all_) return;
+  fuse_lowlevel_notify_inval_inode(session_, view_.inode(directory), 0, 0);
+  ::lseek(fd.get(), 0, SEEK_SET);
+  read_whole(fd.get(), stop);
 }
 
 }  // namespace shardfs

@@ -1,6 +1,7 @@
 // Decides which listings tell attributes too, and lists directories so before anybody asks.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -23,7 +24,8 @@ namespace shardfs {
 /// but a program that goes on to stat or read them has it ask for each by LOOKUP otherwise, which
 /// costs far more, and the pusher can store nothing for files that the kernel does not know. So a
 /// listing gives names alone at first; and once a directory has been asked for some of its names,
-/// its listings tell all, and a thread reads it whole, through the mount.
+/// its listings tell all, and a thread reads it whole, through the mount. As long as that happens
+/// to directories, those listed next tell all at once.
 ///
 /// The thread holds the directory open while it reads it (two or three microseconds a file), and
 /// the mount is in use as long.
@@ -45,8 +47,9 @@ class ListAhead {
 
   /// The kernel has asked for a name in `directory`. Any thread; never waits.
   void asked(Entry directory);
-  /// Somebody lists `directory`: whether the answer is to tell attributes. Any thread; never waits.
-  [[nodiscard]] bool tells_all(Entry directory);
+  /// Somebody lists `directory` from `offset` on: whether the answer is to tell attributes. Any
+  /// thread; never waits.
+  [[nodiscard]] bool tells_all(Entry directory, std::uint64_t offset);
 
   /// Directories with fewer children are not worth it: they tell all at once.
   static constexpr std::uint32_t kFewest = 16;
@@ -57,10 +60,14 @@ class ListAhead {
   /// The same, and no fewer than two, where somebody has had the names: who then asks for two of
   /// them mostly goes on to ask for all.
   static constexpr std::uint32_t kOneInListed = 1024;
+  /// Of directories that tell all at once, one in so many gives names alone, to see what follows.
+  static constexpr std::uint32_t kTryEvery = 16;
 
  private:
   void run(const std::stop_token& stop);
-  void list(Entry directory, const std::stop_token& stop) const;
+  void list(Entry directory, const std::stop_token& stop);
+  static void read_whole(int directory, const std::stop_token& stop);
+  [[nodiscard]] bool expects_more();
   [[nodiscard]] std::uint32_t enough(Entry directory, std::uint32_t children) const;
 
   fuse_session* session_;
@@ -71,6 +78,12 @@ class ListAhead {
   bool started_ = false;  ///< before the first request
   AtomicSet names_;       ///< directories whose names alone somebody has been given
   AtomicSet done_;        ///< directories that have been listed, are about to be, or need not be
+
+  static constexpr std::uint64_t kNone = UINT64_MAX;
+  std::atomic<std::uint64_t> last_names_{kNone};  ///< the last directory that gave names alone
+  std::atomic<std::uint32_t> told_at_once_{0};
+  std::atomic<std::uint64_t> listing_{kNone};  ///< the directory that the thread lists
+  std::atomic<bool> told_all_{false};  ///< of it, from the beginning, since the thread began
 
   std::mutex mutex_;
   std::condition_variable_any changed_;

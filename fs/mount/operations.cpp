@@ -153,7 +153,7 @@ class Listing {
   /// Everything from `offset` on that fits. An error only if it comes before anything else: what
   /// was listed has to be delivered, the next request will meet the error again.
   [[nodiscard]] Result<std::span<const char>> fill(Entry directory, std::uint64_t offset) {
-    tells_all_ = plus_ && served_.list_ahead->tells_all(directory);
+    tells_all_ = plus_ && served_.list_ahead->tells_all(directory, offset);
     const auto done = list(directory, offset);
     if (!done && used_ == 0) return std::unexpected(done.error());
     return room_.first(used_);

@@ -131,6 +131,19 @@ class Requests(MountTest):
             self.assertGreater(len(left), len(names) // 2)
             self.assertEqual(mount.requests_during(lambda: [os.lstat(mount.path / name) for name in left]), {})
             self.assertEqual(sorted(os.listdir(mount.path / "3")), sorted([*(name[2:] for name in names), "link"]))
+            # Who did so once will do so in the next directory.
+            self.assertEqual(len(os.listdir(mount.path / "4")), len(names) + 1)
+            self.assertEqual(mount.requests_during(lambda: os.lstat(mount.path / "4/link")), {})
+
+    def test_a_listing_with_stats_in_between_is_kept_too(self):
+        """Of a directory that is being listed and is listed ahead meanwhile."""
+        names = {f"d/{n:04}" for n in range(3000)}  # more than one answer holds
+        with Mount(self.pack(self.tree(dict.fromkeys(names, b"x"), "many"))) as mount:
+            def walk():
+                with os.scandir(mount.path / "d") as entries:
+                    self.assertEqual({f"d/{entry.name}" for entry in entries if entry.stat().st_size == 1}, names)
+            walk()
+            wait_until(lambda: mount.requests_during(walk) == {}, "a listing that asks nothing")
 
     def assert_pushed(self, mount, text: dict, read: str, pushed: list):
         """Reading one file of a walked mount puts the others named, and no more, into the page cache."""
