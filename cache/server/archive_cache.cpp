@@ -274,7 +274,7 @@ std::optional<Work> ArchiveCache::stage() {
 
 // ---- what was done ----
 
-void ArchiveCache::answer(std::vector<Waiter> waiters, std::uint64_t from,
+void ArchiveCache::answer(const std::vector<Waiter>& waiters, std::uint64_t from,
                           const Result<ByteSpan>& bytes) {
   for (const Waiter& waiter : waiters) {
     if (!bytes) {
@@ -308,7 +308,7 @@ void ArchiveCache::fetched(Unit unit, const Result<ByteSpan>& bytes, const Resul
   if (!written) note_disk(written.error());
   auto waiting = leave_absent(unit);
   const bool one_place = !bytes && bytes.error().kind == ErrorKind::Io;
-  if (!one_place) return answer(std::move(waiting), unit * kUnitBytes, bytes);
+  if (!one_place) return answer(waiting, unit * kUnitBytes, bytes);
   // One bad place in a unit is not to fail all files around it.
   failed_[unit] = Clock::now() + kByRanges;
   cursor_ = unit + 1;  // The rest is staged first.
@@ -357,7 +357,7 @@ void ArchiveCache::note_disk(const Error& error) {
 void ArchiveCache::fetched_range(const Work& work, const Result<ByteSpan>& bytes) {
   note_store(bytes);
   auto waiters = ranges_.extract({work.offset, work.length});
-  if (!waiters.empty()) answer(std::move(waiters.mapped()), work.offset, bytes);
+  if (!waiters.empty()) answer(waiters.mapped(), work.offset, bytes);
 }
 
 // Those who asked meanwhile are answered; if it failed, each of them by a request of its own.

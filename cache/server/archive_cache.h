@@ -115,7 +115,8 @@ class ArchiveCache {
   [[nodiscard]] bool is_failing(Unit unit);
   [[nodiscard]] bool is_coming(const HintRange& range);
   [[nodiscard]] std::optional<Unit> first_queued(std::deque<Unit>& units);
-  void answer(std::vector<Waiter> waiters, std::uint64_t from, const Result<ByteSpan>& bytes);
+  void answer(const std::vector<Waiter>& waiters, std::uint64_t from,
+              const Result<ByteSpan>& bytes);
   void queue(Unit unit);
   void evict(Unit unit);
   void distrust(Unit unit);

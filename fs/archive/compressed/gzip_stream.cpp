@@ -167,7 +167,7 @@ void GzipStream::begin_block(std::uint64_t offset, BlockStart start) {
 void GzipStream::end_block(std::uint64_t end) {
   if (!start_.window.empty()) use_.reduce(start_.window);
   start_.checksum = sum_.value();
-  blocks_.add({Codec::Deflate, 0}, block_, end - block_, size_ - noted_, std::move(start_));
+  blocks_.add({Codec::Deflate, 0}, block_, end - block_, size_ - noted_, std::exchange(start_, {}));
   noted_ = size_;
 }
 

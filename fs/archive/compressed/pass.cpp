@@ -75,11 +75,10 @@ Result<void> ForwardInput::skip(std::uint64_t count) {
 }
 
 void BlockNotes::add(Coder coder, std::uint64_t offset, std::uint64_t packed, std::uint64_t decoded,
-                     BlockStart start) {
+                     const BlockStart& start) {
   if (decoded == 0) return;
   layout_.add(coder, offset, packed, decoded);
-  if (start.bits != 0 || !start.window.empty() || start.checksum != 0)
-    layout_.set_start(std::move(start));
+  if (start.bits != 0 || !start.window.empty() || start.checksum != 0) layout_.set_start(start);
   const std::uint64_t packed_bytes = coder.codec == Codec::Bzip2 ? packed / 8 : packed;
   if (decoded > kMaxWhole || packed_bytes > kMostPacked) bounded_ = false;
 }

@@ -66,7 +66,7 @@ class BlockNotes {
 
   /// As LayoutBuilder::add(); a block that gives no bytes is left out.
   void add(Coder coder, std::uint64_t offset, std::uint64_t packed, std::uint64_t decoded,
-           BlockStart start = {});
+           const BlockStart& start = {});
 
   [[nodiscard]] Access access() const { return bounded_ ? Access::Frame : Access::Sequential; }
 

@@ -156,13 +156,11 @@ Result<std::size_t> XzStream::decode() {
   decoded_ += given;
   if (answer == LZMA_STREAM_END) {
     SHARDFS_CHECK(end_block());
-  } else if (answer != LZMA_OK && answer != LZMA_BUF_ERROR) {
-    return error(answer);
-  } else if (in.empty() && given == 0) {
-    return input_.cut_short();
-  } else if (answer == LZMA_BUF_ERROR) {
-    return error(answer);
+    return given;
   }
+  const bool wants_more = answer == LZMA_OK || answer == LZMA_BUF_ERROR;
+  if (wants_more && in.empty() && given == 0) return input_.cut_short();
+  if (answer != LZMA_OK) return error(answer);
   return given;
 }
 
