@@ -353,4 +353,15 @@ std::vector<Unit> CachedSource::present_units() const {
   return units;
 }
 
+// The server makes a mirror read-only when it has verified all of it, and writable before it lets go
+// of any.
+Result<UniqueFd> CachedSource::open_sealed(int flags) const {
+  const auto cache = attached();
+  struct stat st {};
+  if (!cache || !cache->mirror || ::fstat(cache->mirror.get(), &st) != 0 ||
+      (st.st_mode & 07777) != S_IRUSR || static_cast<std::uint64_t>(st.st_size) != size())
+    return fail(ErrorKind::Unsupported, name() + ": its copy on this node is not complete");
+  return reopen(cache->mirror.get(), flags, name());
+}
+
 }  // namespace shardfs

@@ -66,6 +66,8 @@ class CachedSource final : public ByteSource {
   /// The server's figures of this archive, as JSON; NotFound where there is no server.
   [[nodiscard]] Result<std::string> server_figures() const;
   [[nodiscard]] CacheCounters counters() const;
+  /// Opens the mirror once more, with the `flags` of open(2), if it is sealed; Unsupported if not.
+  [[nodiscard]] Result<UniqueFd> open_sealed(int flags) const;
   /// Units that the mirror holds at this moment, to be read first by a later job.
   [[nodiscard]] std::vector<Unit> present_units() const;
 

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include <fcntl.h>
-#include <fmt/format.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -61,9 +60,7 @@ SharedMemory::~SharedMemory() {
 }
 
 Result<UniqueFd> SharedMemory::read_only_fd() const {
-  UniqueFd fd(::open(fmt::format("/proc/self/fd/{}", fd_.get()).c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return fail_errno(errno, "shared memory", "cannot be opened for reading");
-  return fd;
+  return reopen(fd_.get(), O_RDONLY, "shared memory");
 }
 
 }  // namespace shardfs

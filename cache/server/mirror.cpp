@@ -140,9 +140,7 @@ Result<void> Mirror::unseal() {
 }
 
 Result<UniqueFd> Mirror::read_only_fd() const {
-  UniqueFd fd(::open(fmt::format("/proc/self/fd/{}", fd_.get()).c_str(), O_RDONLY | O_CLOEXEC));
-  if (!fd) return fail_errno(errno, name_, "cannot be opened for reading");
-  return fd;
+  return reopen(fd_.get(), O_RDONLY, name_);
 }
 
 std::uint64_t remove_mirror(const CacheDirectory& directory, const std::string& file) {

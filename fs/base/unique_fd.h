@@ -1,8 +1,11 @@
 #pragma once
 
+#include <string>
 #include <utility>
 
 #include <unistd.h>
+
+#include "fs/base/result.h"
 
 namespace shardfs {
 
@@ -31,5 +34,9 @@ class UniqueFd {
  private:
   int fd_ = -1;
 };
+
+/// The file behind `fd` with a description of its own, opened with the `flags` of open(2). Io as met;
+/// `name` is for the message.
+[[nodiscard]] Result<UniqueFd> reopen(int fd, int flags, const std::string& name);
 
 }  // namespace shardfs

@@ -146,6 +146,11 @@ void Dataset::cancel() const {
   file_->cancel();
 }
 
+Result<UniqueFd> Dataset::open_whole(int flags) const {
+  if (cache_) return cache_->open_sealed(flags);
+  return reopen(file_->fd(), flags, path_);
+}
+
 std::string default_cache_parent() {
   for (const char* name : {"SHARDFS_CACHE_DIR", "SLURM_TMPDIR"}) {
     if (auto value = environment(name); !value.empty()) return value;

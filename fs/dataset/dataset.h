@@ -65,6 +65,11 @@ class Dataset {
   [[nodiscard]] const TierChoice& tier() const { return tier_; }
   /// The cache's client; null where the archive is read in place.
   [[nodiscard]] const CachedSource* cache() const { return cache_.get(); }
+  /// A descriptor of one's own of a file that holds the whole archive as it is, with the `flags` of
+  /// open(2): the archive, or where it is cached the mirror of it that is complete and verified,
+  /// which stays read-only (0400) for as long as it is that. Unsupported: there is none, now; Io as
+  /// met. What is read from it is checked by nobody.
+  [[nodiscard]] Result<UniqueFd> open_whole(int flags) const;
   /// Makes all reads that wait for shared storage fail, and those to come: for the end of a mount.
   void cancel() const;
   /// Requests of this process to the archive's file so far.

@@ -236,6 +236,49 @@ Result<Entry> Tree::find(std::string_view path) const {
   return at;
 }
 
+Result<Entry> Tree::resolve(std::string_view path) const {
+  const auto leads_out = [&] {
+    return fail(ErrorKind::NotFound, fmt::format("{}: leads out of the archive", path));
+  };
+  Entry at = kRoot;
+  // Names still to be followed, the next one last.
+  std::vector<std::string> names;
+  const auto push = [&](std::string_view text) {
+    std::vector<std::string> parts;
+    while (!text.empty()) {
+      const std::size_t slash = std::min(text.find('/'), text.size());
+      if (slash != 0) parts.emplace_back(text.substr(0, slash));
+      text.remove_prefix(std::min(slash + 1, text.size()));
+    }
+    names.insert(names.end(), parts.rbegin(), parts.rend());
+  };
+  push(path);
+  int links = 0;
+  while (!names.empty()) {
+    const std::string name = std::move(names.back());
+    names.pop_back();
+    if (name == ".") continue;
+    if (name == "..") {
+      if (at == kRoot) return leads_out();
+      at = parent(at);
+      continue;
+    }
+    SHARDFS_TRY(const Entry next, lookup(at, name));
+    SHARDFS_TRY(const Entry inode, this->inode(next));
+    SHARDFS_TRY(const std::uint32_t mode, this->mode(inode));
+    if (!S_ISLNK(mode)) {
+      at = next;
+      continue;
+    }
+    if (++links > kMostLinks)
+      return fail(ErrorKind::Invalid, fmt::format("{}: too many symlinks", path));
+    SHARDFS_TRY(const std::string_view target, link(inode));
+    if (target.starts_with('/')) return leads_out();
+    push(target);
+  }
+  return at;
+}
+
 Result<std::uint32_t> Tree::mode(Entry inode) const {
   const std::uint64_t tuple = entry_attributes_[inode];
   if (tuple >= attributes_.size()) return corrupt("attributes lead nowhere", inode);

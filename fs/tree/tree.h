@@ -68,6 +68,12 @@ class Tree {
   /// resolved.
   [[nodiscard]] Result<Entry> find(std::string_view path) const;
 
+  /// As find(), but follows symlinks as a mount would, the last one too; "." and ".." as well. Names
+  /// what it finds by its own path: NotFound also for links that lead out of the tree, Invalid for
+  /// more than kMostLinks of them.
+  [[nodiscard]] Result<Entry> resolve(std::string_view path) const;
+  static constexpr int kMostLinks = 40;  ///< as Linux: MAXSYMLINKS
+
   [[nodiscard]] Result<Attributes> attributes(Entry entry) const;
 
   /// The entry that owns the inode: `entry` itself unless it is a hard link.

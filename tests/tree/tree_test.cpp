@@ -130,6 +130,22 @@ TEST(Tree, FindsByPathAndNothingElse) {
     EXPECT_FALSE(built.tree.find(miss).has_value()) << miss;
 }
 
+TEST(Tree, ResolvesSymlinksAsAMountWould) {
+  const BuiltTree built = build_tree(
+      {directory("a"), directory("a/b"), file("a/b/f"), symlink_to("a/abs", "/a/b/f"),
+       symlink_to("a/l", "b/f"), symlink_to("a/out", "../../etc"), symlink_to("a/up", "../a/b"),
+       symlink_to("chain", "a/up/f"), symlink_to("gone", "a/none"), symlink_to("loop", "loop")});
+  const Tree& tree = built.tree;
+  const Entry f = tree.find("a/b/f").value();
+  for (const char* path : {"a/b/f", "/a/b/f", "a//b/./f", "a/l", "a/up/f", "chain", "a/b/../l"})
+    EXPECT_EQ(tree.resolve(path).value(), f) << path;
+  EXPECT_EQ(tree.resolve("").value(), kRoot);
+  EXPECT_EQ(tree.resolve("a/up").value(), tree.find("a/b").value());
+  for (const char* path : {"a/out", "a/abs", "..", "gone", "a/b/f/x", "none"})
+    EXPECT_FALSE(tree.resolve(path)) << path;
+  EXPECT_EQ(tree.resolve("loop").error().kind, ErrorKind::Invalid);
+}
+
 TEST(Tree, ParentSkipsEmptyDirectories) {
   const BuiltTree built = build_tree(
       {directory("a"), directory("b"), file("c/x"), directory("d"), file("e/y"), directory("f")});

@@ -1,0 +1,258 @@
+#include "cuda/batch_reader.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include "fs/base/bytes.h"
+
+namespace shardfs {
+
+void Batch::wait_for_readers() {
+  std::unique_lock lock(mutex_);
+  done_.wait(lock, [&] { return left_ == 0; });
+}
+
+void Batch::wait() {
+  wait_for_readers();
+  for (const auto& event : copied_) {
+    if (!event) continue;
+    const auto waited = reader_->device()->wait(**event);
+    if (waited) continue;
+    for (Outcome& outcome : outcomes_) {
+      if (!outcome.error) outcome.error = waited.error();
+    }
+  }
+}
+
+Result<void> Batch::wait_in(Stream stream) {
+  wait_for_readers();
+  for (const auto& event : copied_) {
+    if (event) SHARDFS_CHECK(reader_->device()->wait_in(stream, **event));
+  }
+  return {};
+}
+
+BatchReader::BatchReader(const Dataset& dataset, std::shared_ptr<Device> device,
+                         const BatchOptions& options, std::shared_ptr<CuFile> cufile)
+    : dataset_(dataset),
+      has_checksums_(dataset.archive().info().checksum != "none"),
+      device_(std::move(device)),
+      options_(options),
+      readers_(options.readers != 0 ? options.readers
+                                    : std::clamp(std::thread::hardware_concurrency(), 1U,
+                                                 BatchOptions::kMostReaders)),
+      pid_(::getpid()) {
+  direct_.cufile = std::move(cufile);
+}
+
+BatchReader::~BatchReader() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  wanted_.notify_all();
+  for (std::thread& thread : threads_) {
+    // A child after fork() has none of them.
+    if (::getpid() == pid_) {
+      thread.join();
+    } else {
+      thread.detach();
+    }
+  }
+}
+
+Result<RouteChoice> BatchReader::route() {
+  const std::lock_guard lock(direct_mutex_);
+  return choose_route();
+}
+
+/// A file for direct reads, which may come to be only once the cache is complete. The trial read
+/// needs memory of the device, as long as it lasts.
+Result<void> BatchReader::try_direct() {
+  SHARDFS_TRY(UniqueFd fd, dataset_.open_whole(O_RDONLY | O_DIRECT | O_CLOEXEC));
+  SHARDFS_TRY(std::shared_ptr<const DirectFile> file,
+              DirectFile::open(std::move(fd), direct_.cufile));
+  SHARDFS_TRY(const DeviceMemory memory, device_->allocate(kDirectAlignment));
+  const OfDevice<DeviceMemory> owner(*device_, memory);
+  SHARDFS_CHECK(direct_.cufile->register_buffer(memory.address, kDirectAlignment));
+  const auto served = file->is_served_by_nvidia_fs(memory.address);
+  direct_.cufile->release_buffer(memory.address);
+  SHARDFS_TRY(direct_.nvidia_fs, served);
+  direct_.file = std::move(file);
+  return {};
+}
+
+void BatchReader::look_for_direct() {
+  if (direct_.file || !direct_.why_no_cufile.empty()) return;
+  if (!direct_.cufile) {
+    auto loaded = load_cufile(options_.cufile);
+    if (!loaded) {
+      direct_.why_no_cufile = loaded.error().message;
+      return;
+    }
+    direct_.cufile = *std::move(loaded);
+  }
+  const auto tried = try_direct();
+  direct_.why_no_file = tried ? "" : tried.error().message;
+}
+
+Result<RouteChoice> BatchReader::choose_route() {
+  RouteFacts facts;
+  facts.mode = options_.mode;
+  facts.to_device = device_ != nullptr;
+  if (!device_) facts.why_no_device = "no GPU was asked for";
+  facts.checked = options_.checked && has_checksums_;
+  facts.asked = options_.asked;
+  if (device_ && !facts.checked && facts.asked != Route::Pinned) {
+    look_for_direct();
+    facts.why_no_cufile = direct_.why_no_cufile;
+    facts.why_no_file = direct_.why_no_file;
+    facts.nvidia_fs = direct_.nvidia_fs;
+  }
+  auto choice = choose(facts);
+  if (choice && choice->reason != last_reason_) {
+    last_reason_ = choice->reason;
+    spdlog::info("{}: route {}: {}", dataset_.path(), name(choice->route), choice->reason);
+  }
+  return choice;
+}
+
+Result<std::shared_ptr<Batch>> BatchReader::submit(std::vector<Item> items, bool gaps_are_free,
+                                                   std::optional<Stream> after) {
+  if (::getpid() != pid_)
+    return fail(ErrorKind::Unsupported,
+                dataset_.path() + ": opened before fork(); try: opening it in this process");
+  std::shared_ptr<Batch> batch(new Batch());
+  batch->reader_ = this;
+  batch->gaps_are_free_ = gaps_are_free;
+  {
+    const std::lock_guard lock(direct_mutex_);
+    SHARDFS_TRY(batch->choice_, choose_route());
+    batch->direct_ = direct_.file;
+  }
+  if (device_) {
+    for (const Item& item : items) SHARDFS_CHECK(device_->check_memory(item.to, item.length));
+    if (after) {
+      SHARDFS_TRY(const Event event, device_->create_event());
+      batch->begin_ = {*device_, event};
+      SHARDFS_CHECK(device_->record(event, *after));
+    }
+  }
+  batch->items_ = std::move(items);
+  batch->outcomes_.resize(batch->items_.size());
+  for (Outcome& outcome : batch->outcomes_) outcome = {batch->choice_.route, has_checksums_, {}};
+  batch->plan_ = plan(batch->items_, {options_.staging, readers_, gaps_are_free});
+  batch->left_ = batch->plan_.tasks.size();
+  batch->copied_.resize(readers_);
+  if (batch->left_ == 0) return batch;
+  {
+    const std::lock_guard lock(mutex_);
+    start();
+    queue_.push_back(batch);
+  }
+  wanted_.notify_all();
+  return batch;
+}
+
+void BatchReader::start() {
+  while (threads_.size() < readers_) {
+    const auto number = static_cast<unsigned>(threads_.size());
+    threads_.emplace_back([this, number] { work(number); });
+  }
+}
+
+void BatchReader::work(unsigned number) {
+  std::unique_ptr<Lane> lane;
+  for (;;) {
+    std::shared_ptr<Batch> batch;
+    std::size_t task = 0;
+    {
+      std::unique_lock lock(mutex_);
+      wanted_.wait(lock, [&] { return ending_ || !queue_.empty(); });
+      if (queue_.empty()) return;
+      batch = queue_.front();
+      task = batch->next_++;
+      if (batch->next_ == batch->plan_.tasks.size()) queue_.pop_front();
+    }
+    if (device_ && !lane) {
+      // Pinned memory is dear to make: a reader has it from its first task on.
+      auto opened = Lane::open(*device_, options_.staging);
+      if (!opened) {
+        for (const Part& part :
+             std::span(batch->plan_.parts)
+                 .subspan(batch->plan_.tasks[task].first, batch->plan_.tasks[task].count))
+          settle(*batch, part.item, {Route::Pinned, false, opened.error()});
+        end_task(*batch);
+        continue;
+      }
+      lane = *std::move(opened);
+    }
+    run(*batch, task, number, lane.get());
+    end_task(*batch);
+  }
+}
+
+void BatchReader::settle(Batch& batch, std::uint32_t item, PartOutcome outcome) {
+  const std::lock_guard lock(batch.mutex_);
+  Outcome& whole = batch.outcomes_[item];
+  whole.route = std::min(whole.route, outcome.route);
+  whole.verified = whole.verified && outcome.checked;
+  if (outcome.error && !whole.error) whole.error = std::move(outcome.error);
+}
+
+void BatchReader::end_task(Batch& batch) {
+  const std::lock_guard lock(batch.mutex_);
+  // Under the lock: whoever waits may let go of the batch as soon as it is given up.
+  if (--batch.left_ == 0) batch.done_.notify_all();
+}
+
+void BatchReader::run(Batch& batch, std::size_t number_of_task, unsigned number, Lane* lane) {
+  const Task& task = batch.plan_.tasks[number_of_task];
+  if (lane == nullptr) return read_to_host(batch, task);
+  Lane::Job job;
+  job.archive = &dataset_.archive();
+  job.items = batch.items_;
+  job.parts = std::span(batch.plan_.parts).subspan(task.first, task.count);
+  const Route route = batch.choice_.route;
+  if (route == Route::Gds || route == Route::GdsCompat) {
+    job.direct = batch.direct_.get();
+    job.cufile = batch.direct_->cufile();
+  }
+  job.direct_route = route;
+  job.has_checksums = has_checksums_;
+  job.gaps_are_free = batch.gaps_are_free_;
+  if (batch.begin_) job.after = *batch.begin_;
+  lane->run(job, [&](std::size_t part, PartOutcome outcome) {
+    settle(batch, job.parts[part].item, std::move(outcome));
+  });
+  auto& copied = batch.copied_[number];
+  if (!copied) {
+    const auto event = device_->create_event();
+    if (!event) return settle(batch, job.parts.front().item, {route, false, event.error()});
+    copied.emplace(*device_, *event);
+  }
+  if (const auto recorded = device_->record(**copied, lane->stream()); !recorded)
+    settle(batch, job.parts.front().item, {route, false, recorded.error()});
+}
+
+void BatchReader::read_to_host(Batch& batch, const Task& task) {
+  for (const Part& part : std::span(batch.plan_.parts).subspan(task.first, task.count)) {
+    auto* const to = static_cast<std::byte*>(to_pointer(part.to));
+    const auto got = dataset_.archive().read(batch.items_[part.item].inode, part.offset,
+                                             std::span(to, part.length), nullptr);
+    PartOutcome outcome{Route::Host, has_checksums_, {}};
+    if (!got) {
+      outcome.error = got.error();
+    } else if (*got != part.length) {
+      outcome.error = Error{ErrorKind::Corrupt, 0, "a file is shorter than its size"};
+    }
+    settle(batch, part.item, std::move(outcome));
+  }
+}
+
+}  // namespace shardfs

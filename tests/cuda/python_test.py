@@ -1,0 +1,217 @@
+"""The Python package, installed by pip from tools/python, without a GPU: bytes into host memory."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from cached import CacheDir
+from mounted import Mount, MountTest
+from tools import BUILD, SHARDFS, run
+
+ROOT = Path(__file__).resolve().parents[2]
+VENV = ROOT / "build/venv/bin"  # made by tests/run
+LIBRARY = BUILD / "cuda/libshardfs_gpu.so"
+
+FILES = {"train/a/1.bin": os.urandom(20_000), "train/a/2.bin": os.urandom(1), "train/b/empty": b"",
+         "train/b/large": os.urandom(3_000_000), "train/b/text": b"compressible " * 20_000, "top": os.urandom(4097)}
+
+
+@unittest.skipUnless((VENV / "pip").exists(), "there is no build/venv")
+class Package(MountTest):
+    @classmethod
+    def setUpClass(cls):
+        cls.home = Path(tempfile.mkdtemp(prefix="shardfs-python-"))
+        cls.addClassCleanup(shutil.rmtree, cls.home)
+        # setuptools writes beside its source.
+        shutil.copytree(ROOT / "tools/python", cls.home / "package")
+        result = run(VENV / "pip", "install", "-q", "--no-build-isolation", "--no-deps", "--no-index", "--target",
+                     cls.home / "site", cls.home / "package", env={**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1"})
+        if result.returncode != 0:
+            raise AssertionError(result.stderr + result.stdout)
+
+    def setUp(self):
+        super().setUp()
+        self.source = self.tree(FILES)
+        (self.source / "train/link").symlink_to("a/1.bin")
+
+    def python(self, code: str, *arguments, library=LIBRARY, check=True, **env) -> str:
+        """Runs code with `expected`, which maps paths to bytes, and the arguments as `args`."""
+        head = ("import os, sys, shardfs\nfrom pathlib import Path\nargs = sys.argv[2:]\n"
+                "root = Path(sys.argv[1])\n"
+                "expected = {str(p.relative_to(root)): p.read_bytes() for p in root.rglob('*') if p.is_file()}\n")
+        result = run(VENV / "python", "-c", head + code, self.source, *arguments,
+                     env={**os.environ, "PYTHONPATH": str(self.home / "site"),
+                          "SHARDFS_GPU_LIBRARY": str(library), **env}, timeout=120)
+        if check:
+            self.assertEqual((result.returncode, result.stderr), (0, ""), result.stdout)
+        return result.stdout if check else result.stderr
+
+    def test_reads_a_batch_bit_for_bit(self):
+        for container in self.CONTAINERS:
+            with self.subTest(container=container):
+                self.python("""
+data = shardfs.Dataset(args[0])
+assert dict(data.files()) == {p: len(b) for p, b in expected.items() if p != "train/link"}, data.files()
+assert [p for p, _ in data.files("train/a")] == ["train/a/1.bin", "train/a/2.bin"]
+paths = list(expected)
+batch = data.read_batch(paths)
+assert [bytes(t) for t in batch] == [expected[p] for p in paths]
+assert batch.routes == ["host"] * len(paths) and all(batch.verified)
+assert data.size("train/link") == 20000
+packed = bytes(batch.packed)
+assert all(packed[o:o + n] == expected[p] for p, o, n in zip(paths, batch.offsets, batch.sizes))
+assert data.route("cpu")[0] == "host"
+""", self.pack(self.source, container))
+
+    def test_gives_tensors_that_outlive_everything(self):
+        self.python("""
+import gc, numpy
+data = shardfs.Dataset(args[0])
+arrays = {p: numpy.from_dlpack(t) for p, t in zip(expected, data.read_batch(list(expected)))}
+data.close()
+del data
+gc.collect()
+for path, array in arrays.items():
+    assert array.dtype == numpy.uint8 and array.ctypes.data % 256 == 0
+    assert array.tobytes() == expected[path], path
+# A capsule that nobody takes gives its reference back.
+data = shardfs.Dataset(args[0])
+tensor = data.read_batch(["top"])[0]
+for _ in range(1000):
+    tensor.__dlpack__()
+before = int(open("/proc/self/statm").read().split()[1])
+for _ in range(50):
+    data.read_batch(["train/b/large"])[0].__dlpack__()
+assert int(open("/proc/self/statm").read().split()[1]) - before < 20e6 / 4096
+""", self.pack(self.source))
+
+    def test_reads_into_memory_of_the_callers(self):
+        self.python("""
+import numpy
+data = shardfs.Dataset(args[0])
+out = numpy.zeros(5_000_000, numpy.uint8)
+paths = list(expected)
+other = numpy.zeros(5_000_000, numpy.uint8)
+pending = [data.submit(paths[:3], out), data.submit(paths[3:], other)]
+first = pending[0].wait()
+for path, offset, size in zip(paths[:3], first.offsets, first.sizes):
+    assert out[offset:offset + size].tobytes() == expected[path]
+second = pending[1].wait()
+for path, offset, size in zip(paths[3:], second.offsets, second.sizes):
+    assert other[offset:offset + size].tobytes() == expected[path]
+try:
+    data.submit(paths, out[:100])
+    raise SystemExit("there was no room")
+except ValueError:
+    pass
+""", self.pack(self.source))
+
+    def test_goes_through_fork_and_pickle(self):
+        self.python("""
+import multiprocessing, pickle
+data = shardfs.Dataset(args[0])
+assert bytes(data.read_batch(["top"])[0]) == expected["top"]
+def work(path):
+    return bytes(data.read_batch([path])[0]) == expected[path]
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    assert all(pool.map(work, list(expected) * 5))
+again = pickle.loads(pickle.dumps(data))
+assert bytes(again.read_batch(["top"])[0]) == expected["top"]
+""", self.pack(self.source))
+
+    def test_reads_what_is_mounted(self):
+        with Mount(self.pack(self.source), "-o", "subdir=train") as mount:
+            self.python("""
+data = shardfs.Dataset(args[0])
+paths = ["a/1.bin", "b/large", "link"]
+assert [bytes(t) for t in data.read_batch(paths)] == [expected["train/" + p] for p in paths]
+""", mount.path)
+
+    def test_reads_through_the_nodes_cache(self):
+        shard = self.pack(self.source)
+        with CacheDir() as cache:
+            self.python("""
+data = shardfs.Dataset(args[0], tier="disk", cache_dir=args[1], shardfs=args[2])
+assert [bytes(t) for t in data.read_batch(list(expected))] == list(expected.values())
+""", shard, cache.parent, SHARDFS)
+            listing = json.loads(self.ok(SHARDFS, "cache", "ls", "--json", "--cache-dir", cache.parent))
+            self.assertIn(str(shard), json.dumps(listing))
+
+    def test_errors_are_exceptions_with_an_errno(self):
+        shard = self.pack(self.source)
+        self.python("""
+import errno
+data = shardfs.Dataset(args[0])
+for call, code in [(lambda: data.read_batch(["top", "none"]), errno.ENOENT),
+                   (lambda: data.read_batch(["train"]), errno.EINVAL),
+                   (lambda: shardfs.Dataset(args[0] + ".none"), errno.ENOENT),
+                   (lambda: shardfs.Dataset(os.path.dirname(args[0])), errno.EOPNOTSUPP),
+                   (lambda: shardfs.Dataset(args[0], gpu="perhaps"), errno.EINVAL)]:
+    try:
+        call()
+        raise SystemExit("did not fail")
+    except shardfs.Error as error:
+        assert error.errno == code, (error, code)
+try:
+    data.read_batch(["top"], device="tpu")
+except ValueError:
+    pass
+""", shard)
+
+    def test_damage_is_never_handed_over(self):
+        shard = self.pack(self.source)
+        extents = json.loads(self.python("import json\nprint(json.dumps(shardfs.Dataset(args[0]).extents('top')))",
+                                         shard))
+        with open(shard, "r+b") as file:
+            file.seek(extents[0]["offset"] + 50)
+            file.write(b"damaged")
+        self.python("""
+import errno
+data = shardfs.Dataset(args[0])
+try:
+    data.read_batch(["train/a/1.bin", "top"])
+    raise SystemExit("damage was not noticed")
+except shardfs.Error as error:
+    assert error.errno == errno.EIO and "top" in error.strerror, error
+""", shard)
+
+    @unittest.skipIf(shutil.which("nvidia-smi"), "there may be a GPU")
+    def test_says_why_there_is_no_gpu(self):
+        self.python("""
+data = shardfs.Dataset(args[0])
+for attempt in (lambda: data.read_batch(["top"], device="cuda:0"), lambda: data.route("cuda"),
+                lambda: shardfs.Dataset(args[0], gpu="require")):
+    try:
+        attempt()
+        raise SystemExit("there is a GPU")
+    except shardfs.Error as error:
+        assert "driver" in error.strerror or "without CUDA" in error.strerror, error
+assert bytes(shardfs.Dataset(args[0], gpu="off").read_batch(["top"])[0]) == expected["top"]
+""", self.pack(self.source))
+
+    def test_says_where_a_library_was_looked_for(self):
+        message = self.python("", library="/nowhere/libshardfs_gpu.so", check=False)
+        self.assertIn("cannot be loaded", message)
+        self.assertIn("SHARDFS_GPU_LIBRARY", message)
+
+    def test_has_the_interface_of_the_header(self):
+        """The names that the package binds are those that the header has, and the library."""
+        header = (ROOT / "cuda/shardfs_gpu.h").read_text()
+        names = set()
+        for line in subprocess.run(["nm", "-D", "--defined-only", LIBRARY], stdout=subprocess.PIPE, text=True,
+                                   check=True).stdout.splitlines():
+            if " T " in line:
+                names.add(line.split()[-1])
+        self.assertTrue(names)
+        for name in names:
+            self.assertIn(f"{name}(", header)
+        bound = self.python("from shardfs import _library\nprint(*_library._SIGNATURES)").split()
+        self.assertLessEqual(set(bound), names)
+
+
+if __name__ == "__main__":
+    unittest.main()
