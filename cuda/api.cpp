@@ -174,10 +174,11 @@ void settle(shardfs_read& read, const Error& error) {
 std::vector<Item> items_of(Batches& batches, shardfs_batch& batch) {
   std::vector<Item> items;
   items.reserve(batch.reads.size());
+  Batches::Directory directory;
   for (std::size_t i = 0; i < batch.reads.size(); ++i) {
     shardfs_read& read = batch.reads[i];
     const auto item = batches.item(read.path, read.offset, read.length,
-                                   reinterpret_cast<DeviceAddress>(read.buffer));
+                                   reinterpret_cast<DeviceAddress>(read.buffer), &directory);
     if (!item) {
       settle(read, item.error());
       if (!batch.error) batch.error = item.error();

@@ -11,6 +11,12 @@
 #include "fs/base/bytes.h"
 
 namespace shardfs {
+namespace {
+
+/// Before it is looked again whether there is a file for direct reads.
+constexpr std::chrono::milliseconds kTryAgain{250};
+
+}  // namespace
 
 void Batch::wait_for_readers() {
   std::unique_lock lock(mutex_);
@@ -21,7 +27,7 @@ void Batch::wait() {
   wait_for_readers();
   for (const auto& event : copied_) {
     if (!event) continue;
-    const auto waited = reader_->device()->wait(**event);
+    const auto waited = reader_->device()->wait(*event);
     if (waited) continue;
     for (Outcome& outcome : outcomes_) {
       if (!outcome.error) outcome.error = waited.error();
@@ -32,7 +38,7 @@ void Batch::wait() {
 Result<void> Batch::wait_in(Stream stream) {
   wait_for_readers();
   for (const auto& event : copied_) {
-    if (event) SHARDFS_CHECK(reader_->device()->wait_in(stream, **event));
+    if (event) SHARDFS_CHECK(reader_->device()->wait_in(stream, *event));
   }
   return {};
 }
@@ -97,6 +103,10 @@ void BatchReader::look_for_direct() {
     }
     direct_.cufile = *std::move(loaded);
   }
+  // It may be a matter of time: a cache that is being filled.
+  const auto now = std::chrono::steady_clock::now();
+  if (now < direct_.not_before) return;
+  direct_.not_before = now + kTryAgain;
   const auto tried = try_direct();
   direct_.why_no_file = tried ? "" : tried.error().message;
 }
@@ -136,7 +146,7 @@ Result<std::shared_ptr<Batch>> BatchReader::submit(std::vector<Item> items, bool
     batch->direct_ = direct_.file;
   }
   if (device_) {
-    for (const Item& item : items) SHARDFS_CHECK(device_->check_memory(item.to, item.length));
+    SHARDFS_CHECK(check_memory(items));
     if (after) {
       SHARDFS_TRY(const Event event, device_->create_event());
       batch->begin_ = {*device_, event};
@@ -157,6 +167,20 @@ Result<std::shared_ptr<Batch>> BatchReader::submit(std::vector<Item> items, bool
   }
   wanted_.notify_all();
   return batch;
+}
+
+/// Whether each item goes to memory of the device. Most batches go into one allocation.
+Result<void> BatchReader::check_memory(std::span<const Item> items) const {
+  Allocation allocation;
+  for (const Item& item : items) {
+    if (item.length == 0 || allocation.holds(item.to, item.length)) continue;
+    SHARDFS_TRY(allocation, device_->allocation_of(item.to));
+    if (!allocation.holds(item.to, item.length))
+      return fail(
+          ErrorKind::Invalid,
+          fmt::format("{} bytes at {:#x} are more than was allocated there", item.length, item.to));
+  }
+  return {};
 }
 
 void BatchReader::start() {
@@ -227,17 +251,10 @@ void BatchReader::run(Batch& batch, std::size_t number_of_task, unsigned number,
   job.has_checksums = has_checksums_;
   job.gaps_are_free = batch.gaps_are_free_;
   if (batch.begin_) job.after = *batch.begin_;
-  lane->run(job, [&](std::size_t part, PartOutcome outcome) {
+  const auto sent = lane->run(job, [&](std::size_t part, PartOutcome outcome) {
     settle(batch, job.parts[part].item, std::move(outcome));
   });
-  auto& copied = batch.copied_[number];
-  if (!copied) {
-    const auto event = device_->create_event();
-    if (!event) return settle(batch, job.parts.front().item, {route, false, event.error()});
-    copied.emplace(*device_, *event);
-  }
-  if (const auto recorded = device_->record(**copied, lane->stream()); !recorded)
-    settle(batch, job.parts.front().item, {route, false, recorded.error()});
+  if (sent) batch.copied_[number] = sent;
 }
 
 void BatchReader::read_to_host(Batch& batch, const Task& task) {

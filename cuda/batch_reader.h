@@ -1,6 +1,7 @@
 // Reads batches of files into the memory of one device, or the host's.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -61,7 +62,8 @@ class Batch {
   std::size_t next_ = 0;  ///< task to be taken next; guarded by the reader's mutex
   std::size_t left_ = 0;  ///< tasks that have not ended; guarded by mutex_, like all below
   std::vector<Outcome> outcomes_;
-  std::vector<std::optional<OfDevice<Event>>> copied_;  ///< one a reader: its last copy
+  /// One a reader: after its last copy, or a later one of another batch.
+  std::vector<std::optional<Event>> copied_;
 };
 
 /// How batches are read.
@@ -107,12 +109,14 @@ class BatchReader {
     std::shared_ptr<CuFile> cufile;
     std::shared_ptr<const DirectFile> file;
     std::string why_no_cufile, why_no_file;
+    std::chrono::steady_clock::time_point not_before;  ///< it is tried again
     bool nvidia_fs = false;
   };
 
   void look_for_direct();
   [[nodiscard]] Result<RouteChoice> choose_route();
   [[nodiscard]] Result<void> try_direct();
+  [[nodiscard]] Result<void> check_memory(std::span<const Item> items) const;
   void start();
   void work(unsigned number);
   void run(Batch& batch, std::size_t task, unsigned number, Lane* lane);

@@ -93,17 +93,34 @@ Result<Entry> Batches::inode(std::string_view path) const {
   return entry;
 }
 
-Result<Entry> Batches::file(std::string_view path) const {
-  SHARDFS_TRY(const Entry entry, inode(path));
-  SHARDFS_TRY(const Attributes attributes, dataset_->tree().attributes(entry));
-  if (!S_ISREG(attributes.mode))
-    return fail(ErrorKind::Invalid, fmt::format("{}: not a regular file", path));
-  return entry;
+Result<Entry> Batches::file(std::string_view path, Directory* directory) const {
+  const Tree& tree = dataset_->tree();
+  std::optional<Entry> entry;
+  const std::size_t slash = path.rfind('/');
+  if (directory != nullptr && slash != std::string_view::npos) {
+    if (!directory->entry || directory->path != path.substr(0, slash)) {
+      const auto found = inode(path.substr(0, slash));
+      directory->path = path.substr(0, slash);
+      directory->entry = found ? std::optional(*found) : std::nullopt;
+    }
+    if (directory->entry) {
+      const auto found = tree.lookup(*directory->entry, path.substr(slash + 1));
+      if (found) entry = *found;
+    }
+  }
+  // A size of 0 may be that of a link; of those, and of what was not found, resolve() knows more.
+  if (!entry || tree.file_size(*entry) == 0) {
+    SHARDFS_TRY(entry, inode(path));
+    SHARDFS_TRY(const Attributes attributes, tree.attributes(*entry));
+    if (!S_ISREG(attributes.mode))
+      return fail(ErrorKind::Invalid, fmt::format("{}: not a regular file", path));
+  }
+  return *entry;
 }
 
 Result<Item> Batches::item(std::string_view path, std::uint64_t offset, std::uint64_t length,
-                           DeviceAddress to) const {
-  SHARDFS_TRY(const Entry entry, file(path));
+                           DeviceAddress to, Directory* directory) const {
+  SHARDFS_TRY(const Entry entry, file(path, directory));
   const std::uint64_t size = dataset_->tree().file_size(entry);
   SHARDFS_TRY(const std::uint64_t position, dataset_->tree().position(entry));
   return Item{entry, offset, offset < size ? std::min(length, size - offset) : 0, position, to};

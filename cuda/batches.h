@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -31,13 +32,18 @@ class Batches {
       const DeviceOpener& opener = open_cuda_device, std::shared_ptr<CuFile> cufile = nullptr);
 
   [[nodiscard]] const Dataset& dataset() const { return *dataset_; }
+  /// Where a path was found: the next one of a batch is often beside it, and found in less time.
+  struct Directory {
+    std::string path;
+    std::optional<Entry> entry;
+  };
   /// The inode behind a path, as resolve() finds it. Errors name the path.
   [[nodiscard]] Result<Entry> inode(std::string_view path) const;
   /// Likewise of a regular file; Invalid: it is none.
-  [[nodiscard]] Result<Entry> file(std::string_view path) const;
+  [[nodiscard]] Result<Entry> file(std::string_view path, Directory* directory = nullptr) const;
   /// A part of it, at most up to its end, to be read to `to`.
   [[nodiscard]] Result<Item> item(std::string_view path, std::uint64_t offset, std::uint64_t length,
-                                  DeviceAddress to) const;
+                                  DeviceAddress to, Directory* directory = nullptr) const;
 
   /// Calls visit(path, size) for every regular file below `path`, in the order of the tree, until
   /// it returns false.

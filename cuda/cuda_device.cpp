@@ -1,3 +1,6 @@
+#include <chrono>
+
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 #include <fmt/format.h>
 
@@ -37,9 +40,15 @@ class Current {
 cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream.handle); }
 cudaEvent_t native(Event event) { return static_cast<cudaEvent_t>(event.handle); }
 
+constexpr std::chrono::microseconds kSpin{50};
+
+/// cuMemGetAddressRange(), which the runtime has no name for; the driver is not linked to.
+using AddressRange = CUresult(CUdeviceptr* begin, std::size_t* bytes, CUdeviceptr address);
+
 class CudaDevice final : public Device {
  public:
-  explicit CudaDevice(DeviceFacts facts) : facts_(std::move(facts)) {}
+  CudaDevice(DeviceFacts facts, AddressRange* address_range)
+      : facts_(std::move(facts)), address_range_(address_range) {}
 
   [[nodiscard]] const DeviceFacts& facts() const override { return facts_; }
 
@@ -83,18 +92,19 @@ class CudaDevice final : public Device {
   }
   void release(Event event) override { cudaEventDestroy(native(event)); }
 
-  [[nodiscard]] Result<void> check_memory(DeviceAddress address, std::size_t bytes) override {
+  [[nodiscard]] Result<Allocation> allocation_of(DeviceAddress address) override {
     const Current current(facts_.ordinal);
-    for (const DeviceAddress at : {address, address + (bytes == 0 ? 0 : bytes - 1)}) {
-      cudaPointerAttributes attributes{};
-      if (cudaPointerGetAttributes(&attributes, to_pointer(at)) != cudaSuccess ||
-          (attributes.type != cudaMemoryTypeDevice && attributes.type != cudaMemoryTypeManaged) ||
-          attributes.device != facts_.ordinal)
-        return fail(ErrorKind::Invalid,
-                    fmt::format("{:#x} and the {} bytes from there are not memory of GPU {}",
-                                address, bytes, facts_.ordinal));
-    }
-    return {};
+    cudaPointerAttributes attributes{};
+    if (cudaPointerGetAttributes(&attributes, to_pointer(address)) != cudaSuccess ||
+        (attributes.type != cudaMemoryTypeDevice && attributes.type != cudaMemoryTypeManaged) ||
+        attributes.device != facts_.ordinal)
+      return fail(ErrorKind::Invalid,
+                  fmt::format("{:#x} is not memory of GPU {}", address, facts_.ordinal));
+    std::size_t bytes = 0;
+    CUdeviceptr begin = 0;
+    if (address_range_(&begin, &bytes, address) != CUDA_SUCCESS)
+      return fail(ErrorKind::Invalid, fmt::format("{:#x}: no allocation of the GPU", address));
+    return Allocation{begin, bytes};
   }
 
   [[nodiscard]] Result<void> copy(Stream stream, DeviceAddress to, const std::byte* from,
@@ -118,13 +128,20 @@ class CudaDevice final : public Device {
     const Current current(facts_.ordinal);
     return check(cudaStreamWaitEvent(native(stream), native(event), 0), "an event on the GPU");
   }
+  // Most copies end within microseconds; to be woken up takes some tens of them.
   [[nodiscard]] Result<void> wait(Event event) override {
     const Current current(facts_.ordinal);
-    return check(cudaEventSynchronize(native(event)), "work on the GPU");
+    const auto end = std::chrono::steady_clock::now() + kSpin;
+    cudaError_t code = cudaEventQuery(native(event));
+    while (code == cudaErrorNotReady && std::chrono::steady_clock::now() < end)
+      code = cudaEventQuery(native(event));
+    if (code == cudaErrorNotReady) code = cudaEventSynchronize(native(event));
+    return check(code, "work on the GPU");
   }
 
  private:
   DeviceFacts facts_;
+  AddressRange* address_range_;
 };
 
 }  // namespace
@@ -143,7 +160,12 @@ Result<std::shared_ptr<Device>> open_cuda_device(int ordinal) {
   cudaDeviceProp properties{};
   SHARDFS_CHECK(check(cudaGetDeviceProperties(&properties, ordinal), "GPU"));
   DeviceFacts facts{properties.name, ordinal, properties.major, properties.minor};
-  return std::make_shared<CudaDevice>(std::move(facts));
+  void* address_range = nullptr;
+  SHARDFS_CHECK(check(cudaGetDriverEntryPointByVersion("cuMemGetAddressRange", &address_range,
+                                                       12000, cudaEnableDefault),
+                      "the driver"));
+  return std::make_shared<CudaDevice>(std::move(facts),
+                                      reinterpret_cast<AddressRange*>(address_range));
 }
 
 }  // namespace shardfs

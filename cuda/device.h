@@ -39,6 +39,15 @@ struct DeviceMemory {
   DeviceAddress address = 0;
 };
 
+/// Memory of a device, as it was asked for.
+struct Allocation {
+  DeviceAddress begin = 0;
+  std::uint64_t bytes = 0;
+  [[nodiscard]] bool holds(DeviceAddress address, std::uint64_t length) const {
+    return address >= begin && length <= bytes && address - begin <= bytes - length;
+  }
+};
+
 struct DeviceFacts {
   std::string name;  ///< "NVIDIA H200"
   int ordinal = 0;   ///< as CUDA counts, and CUDA_VISIBLE_DEVICES leaves them
@@ -72,8 +81,8 @@ class Device {
   [[nodiscard]] virtual Result<Event> create_event() = 0;
   virtual void release(Event event) = 0;
 
-  /// Whether all of it is memory of this device. Invalid: it is not.
-  [[nodiscard]] virtual Result<void> check_memory(DeviceAddress address, std::size_t bytes) = 0;
+  /// The allocation that an address is in. Invalid: it is not memory of this device.
+  [[nodiscard]] virtual Result<Allocation> allocation_of(DeviceAddress address) = 0;
 
   /// From pinned memory, which must stay as it is until an event after it has happened.
   [[nodiscard]] virtual Result<void> copy(Stream stream, DeviceAddress to, const std::byte* from,

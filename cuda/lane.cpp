@@ -100,7 +100,8 @@ bool Lane::read_direct(const Job& job, Slot& slot, const Part& part, std::uint64
   return true;
 }
 
-void Lane::run(const Job& job, const std::function<void(std::size_t, PartOutcome)>& done) {
+std::optional<Event> Lane::run(const Job& job,
+                               const std::function<void(std::size_t, PartOutcome)>& done) {
   Slot& slot = slots_[next_++ % slots_.size()];
   std::vector<PartOutcome> outcomes(job.parts.size());
   std::vector<Move> staged, direct;
@@ -135,6 +136,8 @@ void Lane::run(const Job& job, const std::function<void(std::size_t, PartOutcome
     if (const auto sent = send(job, slot, staged, direct); !sent) fail_all(sent.error());
   }
   for (std::size_t i = 0; i < outcomes.size(); ++i) done(i, std::move(outcomes[i]));
+  if (staged.empty() && direct.empty()) return std::nullopt;
+  return *slot.free;
 }
 
 Result<void> Lane::send(const Job& job, Slot& slot, std::span<const Move> staged,

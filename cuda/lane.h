@@ -49,11 +49,10 @@ class Lane {
     std::optional<Event> after;  ///< the destinations are free from then on
   };
   /// Reads the parts and queues their way to the device. `done` is told of each part, by its number
-  /// in the job; those without an error are in place once the device has come to the end of
-  /// stream(), as it is on return.
-  void run(const Job& job, const std::function<void(std::size_t, PartOutcome)>& done);
-
-  [[nodiscard]] Stream stream() const { return *stream_; }
+  /// in the job. Gives the event after which those without an error are in place; it lives as long
+  /// as the lane, and is set anew for later jobs.
+  std::optional<Event> run(const Job& job,
+                           const std::function<void(std::size_t, PartOutcome)>& done);
 
   /// A file of which less is wanted is read by the CPU, bytes: one request to a disk takes as long
   /// as some copies.

@@ -53,7 +53,7 @@ struct PlanLimits {
 /// Files are cut at multiples of it: what their checksums cover, so that none is computed twice.
 inline constexpr std::uint64_t kPartGrain = 64 * 1024;
 /// Bytes. A copy of so much takes longer than starting it.
-inline constexpr std::uint64_t kLeastTask = 256 * 1024;
+inline constexpr std::uint64_t kLeastTask = 512 * 1024;
 /// Parts of a task: room for their table is set aside in the staging memory.
 inline constexpr std::uint32_t kMostParts = 2048;
 /// Files in an allocation of ours begin at multiples of it, as CUDA's own allocations do.

@@ -117,11 +117,13 @@ void CheckedDevice::release(Event event) {
   if (events_.erase(number(event.handle)) == 0) violations_.emplace_back("no such event");
 }
 
-Result<void> CheckedDevice::check_memory(DeviceAddress address, std::size_t bytes) {
+Result<Allocation> CheckedDevice::allocation_of(DeviceAddress address) {
   const std::lock_guard lock(mutex_);
-  if (device_bytes(address, bytes) == nullptr)
+  auto after = memory_.upper_bound(address);
+  if (after == memory_.begin() ||
+      address - std::prev(after)->first >= std::prev(after)->second.size())
     return fail(ErrorKind::Invalid, "not memory of the device");
-  return {};
+  return Allocation{std::prev(after)->first, std::prev(after)->second.size()};
 }
 
 Result<void> CheckedDevice::copy(Stream stream, DeviceAddress to, const std::byte* from,
@@ -352,7 +354,8 @@ Result<void> CheckedCuFile::register_buffer(DeviceAddress base, std::size_t byte
   const std::lock_guard lock(mutex_);
   if (failure_ == Failure::BufferRefused && registered_++ > 0)
     return fail(ErrorKind::Unsupported, "cuFile: a buffer was refused: error 5045");
-  if (base % kDirectAlignment != 0 || !device_->check_memory(base, bytes))
+  const auto allocation = device_->allocation_of(base);
+  if (base % kDirectAlignment != 0 || !allocation || !allocation->holds(base, bytes))
     return against_the_rules("a buffer that is not whole pages of device memory");
   buffers_[base] = bytes;
   return {};

@@ -229,7 +229,7 @@ TEST_F(Mirrors, AreReadDirectlyOnceTheyAreSealed) {
     const Outcome outcome = read();
     ASSERT_FALSE(outcome.error);
     route = outcome.route;
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
   } while (route == Route::Pinned && std::chrono::steady_clock::now() < end);
   EXPECT_EQ(route, Route::GdsCompat) << (*batches_->to(0))->route()->reason;
   const auto files = cufile_->files();

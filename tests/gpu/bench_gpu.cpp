@@ -133,12 +133,15 @@ void loop(const std::string& directory, const Set& set, std::byte* device) {
 /// An opened archive, and how its batches are read.
 class Ours {
  public:
-  Ours(const std::string& archive, bool verify, const char* route) {
+  Ours(const std::string& archive, bool verify, const char* route, unsigned readers = 0,
+       std::uint64_t staging = 0) {
     shardfs_options options;
     shardfs_options_init(&options);
     options.tier = "none";
     options.verify = verify ? 1 : 0;
     options.route = route;
+    options.readers = readers;
+    if (staging != 0) options.staging_bytes = staging;
     shardfs_error error{};
     if (shardfs_open(archive.c_str(), &options, &dataset_, &error) != 0) stop(error.message);
   }
@@ -147,7 +150,7 @@ class Ours {
   ~Ours() { shardfs_close(dataset_); }
 
   /// `ahead`: batches that are submitted before the one that is waited for.
-  void read(const Set& set, std::byte* device, unsigned ahead) {
+  void read(const Set& set, std::byte* to, unsigned ahead, int device = 0) {
     std::vector<std::vector<shardfs_read>> reads(ahead + 1);
     std::vector<shardfs_batch*> pending(ahead + 1);
     shardfs_error error{};
@@ -162,10 +165,10 @@ class Ours {
       mine.assign(set.batch, {});
       for (unsigned i = 0; i < set.batch; ++i) {
         mine[i].path = set.paths[batch * set.batch + i].c_str();
-        mine[i].buffer = device + batch_bytes * (batch % (ahead + 1)) + set.size * i;
+        mine[i].buffer = to + batch_bytes * (batch % (ahead + 1)) + set.size * i;
         mine[i].length = SHARDFS_TO_END;
       }
-      if (shardfs_submit(dataset_, 0, mine.data(), mine.size(), nullptr, 0,
+      if (shardfs_submit(dataset_, device, mine.data(), mine.size(), nullptr, 0,
                          &pending[batch % (ahead + 1)], &error) != 0)
         stop(error.message);
     }
@@ -235,6 +238,25 @@ struct Way {
   Work forget;
 };
 
+/// What readers and staging memory do, for whoever chooses the defaults.
+void sweep(const std::vector<Set>& sets, const std::string& tar, std::byte* device) {
+  for (const Set& set : sets) {
+    for (const unsigned readers : {4U, 8U, 12U, 16U, 24U}) {
+      for (const std::uint64_t staging : {512ULL << 10, 1ULL << 20, 2ULL << 20, 4ULL << 20}) {
+        Ours ours(tar, true, nullptr, readers, staging);
+        const unsigned ahead = set.batches == 1 ? 0 : 4;
+        ours.read(set, device, ahead);
+        std::vector<double> rates;
+        for (int round = 0; round < 3; ++round)
+          rates.push_back(static_cast<double>(set.bytes()) /
+                          seconds([&] { ours.read(set, device, ahead); }));
+        tell(set.name, fmt::format("{} readers, {} KiB", readers, staging >> 10), "warm",
+             median(rates));
+      }
+    }
+  }
+}
+
 void measure(const Set& set, std::vector<Way>& ways, bool cold, unsigned rounds) {
   std::vector<std::vector<double>> rates(ways.size());
   if (!cold) {
@@ -253,7 +275,7 @@ void measure(const Set& set, std::vector<Way>& ways, bool cold, unsigned rounds)
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc < 3) stop("usage: bench_gpu DIRECTORY MKSHARD [ROUNDS]");
+  if (argc < 3) stop("usage: bench_gpu DIRECTORY MKSHARD [ROUNDS [sweep]]");
   const std::string directory = argv[1], mkshard = argv[2];
   const unsigned rounds = argc > 3 ? static_cast<unsigned>(std::atoi(argv[3])) : 5;
   const std::string files = directory + "/files";
@@ -280,6 +302,7 @@ int main(int argc, char** argv) {
   void* memory = nullptr;
   check(cudaMalloc(&memory, 5ULL << 30), "device memory");
   auto* const device = static_cast<std::byte*>(memory);
+  auto* const host = static_cast<std::byte*>(std::aligned_alloc(4096, 1ULL << 30));
   cudaDeviceProp properties{};
   check(cudaGetDeviceProperties(&properties, 0), "device");
   fmt::print("{{\"device\": \"{}\"}}\n", properties.name);
@@ -294,6 +317,10 @@ int main(int argc, char** argv) {
   storage_ceiling(tar, UINT64_MAX, false);
   tell("ceiling", "page cache", "warm", storage_ceiling(tar, UINT64_MAX, false));
 
+  if (argc > 4 && std::string(argv[4]) == "sweep") {
+    sweep(sets, tar, device);
+    return 0;
+  }
   for (Set& set : sets) {
     const auto forget_files = [&] {
       for (const std::string& path : set.paths) forget(files + "/" + path);
@@ -310,13 +337,22 @@ int main(int argc, char** argv) {
     ways.push_back({"read()+cudaMemcpy", [&] { loop(files, set, device); }, forget_files});
     const bool is_large = set.batches == 1;
     ways.push_back(of("tar, one at a time", pinned, tar, 0));
-    if (!is_large) ways.push_back(of("tar, two ahead", pinned, tar, 2));
+    if (!is_large) {
+      ways.push_back(of("tar, two ahead", pinned, tar, 2));
+      ways.push_back(of("tar, four ahead", pinned, tar, 4));
+      ways.push_back({"tar, host memory, two ahead",
+                      [&set, pinned, host] { pinned->read(set, host, 2, SHARDFS_HOST); },
+                      [tar] { forget(tar); }});
+    }
     ways.push_back(of("tar, verify=0", unchecked, tar, is_large ? 0 : 2));
     if (!is_large)
       ways.push_back(of("tar.zst, two ahead", std::make_shared<Ours>(zst, true, nullptr), zst, 2));
     ways.push_back(of("tar, route=gds", gds, tar, is_large ? 0 : 2));
     measure(set, ways, false, rounds);
-    std::erase_if(ways, [](const Way& way) { return way.name == "tar, verify=0"; });
+    std::erase_if(ways, [](const Way& way) {
+      return way.name == "tar, verify=0" || way.name.find("four") != std::string::npos ||
+             way.name.find("host") != std::string::npos;
+    });
     measure(set, ways, true, std::min(rounds, 2U));
     fmt::print("{{\"set\": \"{}\", \"routes\": [\"{}\", \"{}\", \"{}\"]}}\n", set.name,
                pinned->route(), unchecked->route(), gds->route());
