@@ -16,6 +16,12 @@ namespace {
 /// Before it is looked again whether there is a file for direct reads.
 constexpr std::chrono::milliseconds kTryAgain{250};
 
+// Some CPU is left to who asks, and to the driver.
+unsigned default_readers() {
+  const unsigned cpus = std::thread::hardware_concurrency();
+  return std::clamp(cpus - cpus / 8, 1U, BatchOptions::kMostReaders);
+}
+
 }  // namespace
 
 void Batch::wait_for_readers() {
@@ -49,9 +55,7 @@ BatchReader::BatchReader(const Dataset& dataset, std::shared_ptr<Device> device,
       has_checksums_(dataset.archive().info().checksum != "none"),
       device_(std::move(device)),
       options_(options),
-      readers_(options.readers != 0 ? options.readers
-                                    : std::clamp(std::thread::hardware_concurrency(), 1U,
-                                                 BatchOptions::kMostReaders)),
+      readers_(options.readers != 0 ? options.readers : default_readers()),
       pid_(::getpid()) {
   direct_.cufile = std::move(cufile);
 }
@@ -95,6 +99,10 @@ Result<void> BatchReader::try_direct() {
 
 void BatchReader::look_for_direct() {
   if (direct_.file || !direct_.why_no_cufile.empty()) return;
+  if (!device_->facts().has_kernels) {
+    direct_.why_no_cufile = device_->facts().name + ": too old to put in place what cuFile reads";
+    return;
+  }
   if (!direct_.cufile) {
     auto loaded = load_cufile(options_.cufile);
     if (!loaded) {

@@ -68,7 +68,7 @@ class Batch {
 
 /// How batches are read.
 struct BatchOptions {
-  unsigned readers = 0;             ///< threads; 0: one a CPU, kMostReaders at most
+  unsigned readers = 0;             ///< threads; 0: seven for eight CPUs, kMostReaders at most
   std::uint64_t staging = 4 << 20;  ///< bytes of pinned memory a reader uses at a time, of two
   GpuMode mode = GpuMode::Auto;
   bool checked = true;         ///< see RouteFacts

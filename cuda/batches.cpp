@@ -36,13 +36,15 @@ std::string text(const nlohmann::json& json, const char* key) {
 /// What a mount tells: its archive, the directory in it that is shown, and where it is cached.
 struct Mounted {
   std::string archive, subdir;
+  std::string gpu;
   CacheSettings settings;
 };
 
 Result<Mounted> look_at_mount(const std::string& directory, CacheSettings settings) {
   SHARDFS_TRY(const auto info, report(directory, "user.shardfs.info"));
   SHARDFS_TRY(const auto stats, report(directory, "user.shardfs.stats"));
-  Mounted mounted{text(info, "archive"), text(info, "subdir"), std::move(settings)};
+  Mounted mounted{text(info, "archive"), text(info, "subdir"), text(info, "gpu"),
+                  std::move(settings)};
   for (const Tier tier : {Tier::None, Tier::Memory, Tier::Disk, Tier::Partial}) {
     if (text(stats, "tier") == name(tier)) mounted.settings.tier = tier;
   }
@@ -65,19 +67,22 @@ Result<std::unique_ptr<Batches>> Batches::open(const std::string& path,
                                                const DeviceOpener& opener,
                                                std::shared_ptr<CuFile> cufile) {
   std::unique_ptr<Batches> batches(new Batches());
+  batches->options_ = options;
+  GpuMode& mode = batches->options_.mode;
   struct stat st {};
   if (::stat(path.c_str(), &st) != 0) return fail_errno(errno, path, "cannot be opened");
   if (S_ISDIR(st.st_mode)) {
     SHARDFS_TRY(const Mounted mounted, look_at_mount(path, settings));
     SHARDFS_TRY(batches->dataset_, Dataset::open(mounted.archive, mounted.settings));
     batches->root_ = mounted.subdir;
+    // What is asked for here goes first.
+    if (const auto told = gpu_mode_of(mounted.gpu); told && mode == GpuMode::Auto) mode = *told;
   } else {
     SHARDFS_TRY(batches->dataset_, Dataset::open(path, settings));
   }
-  batches->options_ = options;
   batches->opener_ = opener;
   batches->cufile_ = std::move(cufile);
-  if (options.mode == GpuMode::Require) {
+  if (mode == GpuMode::Require) {
     if (auto device = opener(0); !device)
       return std::unexpected(about(path, std::move(device).error()));
   }

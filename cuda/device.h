@@ -53,6 +53,7 @@ struct DeviceFacts {
   int ordinal = 0;   ///< as CUDA counts, and CUDA_VISIBLE_DEVICES leaves them
   int major = 0;     ///< compute capability
   int minor = 0;
+  bool has_kernels = true;  ///< scatter() works: it is not older than kernels.cu is built for
 };
 
 /// One of the pieces that scatter() puts in their places. Its layout is the kernel's.

@@ -46,6 +46,13 @@ __global__ void scatter(const Move* moves) {
 
 }  // namespace
 
+bool are_kernels_for_this_device() {
+  cudaFuncAttributes attributes;
+  const bool is = cudaFuncGetAttributes(&attributes, scatter) == cudaSuccess;
+  cudaGetLastError();
+  return is;
+}
+
 int launch_scatter(CUstream_st* stream, std::uint64_t table, std::uint32_t count) {
   const dim3 grid(count, kBlocksPerPiece);
   scatter<<<grid, kThreads, 0, stream>>>(reinterpret_cast<const Move*>(table));

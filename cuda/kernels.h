@@ -10,4 +10,7 @@ namespace shardfs {
 /// Queues the kernel behind Device::scatter(). Returns a cudaError_t.
 int launch_scatter(CUstream_st* stream, std::uint64_t table, std::uint32_t count);
 
+/// Whether the current device can run it.
+bool are_kernels_for_this_device();
+
 }  // namespace shardfs

@@ -145,8 +145,9 @@ Result<void> Lane::send(const Job& job, Slot& slot, std::span<const Move> staged
   if (staged.empty() && direct.empty()) return {};
   if (job.after) SHARDFS_CHECK(device_->wait_in(*stream_, *job.after));
   const std::vector<Move> runs = runs_of(job, slot, staged);
-  const auto queued =
-      direct.empty() && are_worth_copies(runs) ? copy(slot, runs) : scatter(slot, runs, direct);
+  const bool by_copies =
+      direct.empty() && (are_worth_copies(runs) || !device_->facts().has_kernels);
+  const auto queued = by_copies ? copy(slot, runs) : scatter(slot, runs, direct);
   // Also after a failure: some of it may be on its way.
   const auto recorded = device_->record(*slot.free, *stream_);
   return queued ? recorded : queued;

@@ -79,9 +79,9 @@ Plan plan(std::span<const Item> items, const PlanLimits& limits) {
   const std::uint64_t total =
       std::accumulate(items.begin(), items.end(), std::uint64_t{0},
                       [](std::uint64_t sum, const Item& item) { return sum + item.length; });
-  // Twice as many tasks as readers: the last ones to end are not long behind the first. One grain
-  // of the staging memory is left for what lies between parts.
-  const std::uint64_t share = round_up(total / (std::uint64_t{2} * limits.readers) + 1, kPartGrain);
+  // A task for each reader, for the larger a copy the better the bus is used. One grain of the
+  // staging memory is left for what lies between parts.
+  const std::uint64_t share = round_up(total / limits.readers + 1, kPartGrain);
   Planner planner(limits, std::clamp(share, std::min(kLeastTask, limits.staging - kPartGrain),
                                      limits.staging - kPartGrain));
   for (const std::uint32_t number : archive_order(items)) {

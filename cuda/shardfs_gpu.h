@@ -63,7 +63,7 @@ typedef struct shardfs_options {
                              does; 0: direct reads are taken where they are faster */
   const char* route;      /* "pinned", "gds": for comparisons */
   const char* cufile;     /* the library; "libcufile.so.0" */
-  uint32_t readers;       /* threads; 0: one a CPU, at most 16 */
+  uint32_t readers;       /* threads; 0: seven for eight CPUs, at most 16 */
   uint64_t staging_bytes; /* of pinned memory, two for each reader; 4 MiB */
 } shardfs_options;
 

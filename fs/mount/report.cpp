@@ -135,6 +135,7 @@ std::string mount_info_json(const Served& served) {
   const char* job = std::getenv("SLURM_JOB_ID");
   json.update({{"directory", served.directory},
                {"subdir", served.subdir},
+               {"gpu", served.gpu},
                {"pid", ::getpid()},
                {"job", job == nullptr ? "" : job}});
   return text(json);

@@ -18,7 +18,7 @@ inline constexpr const char* kExtentsXattr = "user.shardfs.extents";  ///< on re
 /// Facts about an archive: format, container, access, checksum, counts and sizes, one object.
 [[nodiscard]] std::string archive_info_json(const Dataset& dataset);
 
-/// archive_info_json and where it is mounted: directory, subdir, pid of the daemon, job (Slurm's,
+/// archive_info_json and where it is mounted: directory, subdir, gpu, pid of the daemon, job (Slurm's,
 /// or "").
 [[nodiscard]] std::string mount_info_json(const Served& served);
 

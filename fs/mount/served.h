@@ -24,6 +24,7 @@ struct Served {
   const View view;
   const std::string directory;  ///< where it is mounted, absolute
   const std::string subdir;     ///< of the archive that is shown as root; "" for all
+  const std::string gpu;        ///< see MountOptions
   /// FUSE_CAP_* bits to do without as if the kernel did not have them; for tests.
   const std::uint32_t masked_capabilities;
 

@@ -157,6 +157,7 @@ Session::Session(const Dataset& dataset, const MountOptions& options, Entry root
               .view = View(root, options.ownership),
               .directory = options.directory,
               .subdir = options.subdir,
+              .gpu = options.gpu,
               .masked_capabilities = options.masked_capabilities} {}
 
 Result<std::unique_ptr<Session>> Session::mount(const Dataset& dataset,

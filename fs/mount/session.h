@@ -28,6 +28,9 @@ struct MountOptions {
   /// opened.
   bool auto_unmount = false;
   bool noexec = false;
+  /// Whether programs that read this data set into GPU memory by themselves may, or must: "off",
+  /// "auto", "require". Told to them, and not used here.
+  std::string gpu = "auto";
   bool push = true;  ///< put files into the page cache unasked; off to measure what that gains
   std::uint32_t masked_capabilities = 0;  ///< FUSE_CAP_* bits not to use; for tests
 };

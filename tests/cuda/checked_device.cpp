@@ -146,6 +146,7 @@ Result<void> CheckedDevice::copy(Stream stream, DeviceAddress to, const std::byt
 Result<void> CheckedDevice::scatter(Stream stream, DeviceAddress table, std::uint32_t count) {
   const std::lock_guard lock(mutex_);
   ++scatters_;
+  if (!facts_.has_kernels) return against_the_rules("a kernel that is not there");
   if (device_bytes(table, count * sizeof(Move)) == nullptr)
     return against_the_rules("a table outside an allocation");
   Operation operation;

@@ -55,6 +55,9 @@ class CheckedDevice final : public Device {
   /// Makes the next allocation of device memory fail.
   void fail_next_allocation() { fail_allocation_ = true; }
 
+  /// As a device that is older than the kernels; before it is used.
+  void be_old() { facts_.has_kernels = false; }
+
   [[nodiscard]] std::vector<std::string> violations() const;
   /// Allocations, streams and events that are still there.
   [[nodiscard]] std::size_t left() const;

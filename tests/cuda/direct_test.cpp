@@ -1,4 +1,5 @@
 // Direct reads that fail, files that may not be read directly, and batches that find no device.
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <filesystem>
@@ -183,6 +184,30 @@ TEST_F(DirectReads, OutOfDeviceMemory) {
   device_->release(*memory);
 }
 
+// It has no kernels: every run of bytes is a copy of its own, and cuFile is not asked.
+TEST_F(DirectReads, AnOldDevice) {
+  device_->be_old();
+  cufile_->be_served(true);
+  open(direct());
+  EXPECT_EQ(read().route, Route::Pinned);
+  const auto memory = device_->allocate(100'000);
+  ASSERT_TRUE(memory);
+  std::vector<Item> items;
+  for (std::uint64_t i = 0; i < 5; ++i)
+    items.push_back(*batches_->item("f", 1000 * i, 500, memory->address + 700 * i + 1));
+  const auto batch = (*batches_->to(0))->submit(items, false, std::nullopt);
+  ASSERT_TRUE(batch);
+  (*batch)->wait();
+  for (std::uint64_t i = 0; i < 5; ++i) {
+    const auto got = device_->read_back(items[i].to, 500);
+    ASSERT_TRUE(got);
+    EXPECT_TRUE(std::equal(got->begin(), got->end(), data_.begin() + static_cast<long>(1000 * i)));
+  }
+  EXPECT_EQ(device_->scatters(), 0U);
+  EXPECT_EQ(cufile_->reads(), 0U);
+  device_->release(*memory);
+}
+
 TEST_F(DirectReads, OffAndRequired) {
   BatchOptions options;
   options.mode = GpuMode::Off;
@@ -208,8 +233,14 @@ class Mirrors : public DirectReads {
   }
   void TearDown() override {
     DirectReads::TearDown();
-    // The server ends when its directory has gone.
-    std::filesystem::remove_all(parent_);
+    // The server, which has no client any more, may still be writing there.
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    std::error_code failed;
+    do {
+      std::filesystem::remove_all(parent_, failed);
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    } while (std::filesystem::exists(parent_) && std::chrono::steady_clock::now() < end);
+    EXPECT_FALSE(std::filesystem::exists(parent_));
   }
   std::string parent_;
 };

@@ -131,6 +131,28 @@ paths = ["a/1.bin", "b/large", "link"]
 assert [bytes(t) for t in data.read_batch(paths)] == [expected["train/" + p] for p in paths]
 """, mount.path)
 
+    def test_a_mount_tells_whether_a_gpu_may_be_used(self):
+        shard = self.pack(self.source)
+        with Mount(shard, "--gpu", "off") as mount:
+            self.assertEqual(mount.info()["gpu"], "off")
+            self.python("""
+try:
+    shardfs.Dataset(args[0]).read_batch(["top"], device="cuda:0")
+    raise SystemExit("a GPU was used")
+except shardfs.Error as error:
+    assert "--gpu off" in error.strerror, error
+""", mount.path)
+        result = run(SHARDFS, "mount", shard, self.dir, "--gpu", "perhaps")
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("--gpu perhaps: not one of off, auto, require", result.stderr)
+
+    @unittest.skipIf(shutil.which("nvidia-smi"), "there may be a GPU")
+    def test_a_mount_that_requires_a_gpu_fails_without(self):
+        (self.dir / "mount").mkdir()
+        result = run(SHARDFS, "mount", self.pack(self.source), self.dir / "mount", "--gpu", "require")
+        self.assertEqual(result.returncode, 32, result.stderr)
+        self.assertIn("--gpu require: ", result.stderr)
+
     def test_reads_through_the_nodes_cache(self):
         shard = self.pack(self.source)
         with CacheDir() as cache:

@@ -18,6 +18,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cuda/device.h"
+#include "cuda/route.h"
 #include "fs/dataset/dataset.h"
 #include "fs/dataset/hot_list.h"
 #include "fs/mount/log.h"
@@ -40,6 +42,7 @@ struct MountArguments {
   bool foreground = false;
   std::vector<std::string> options;
   std::string log, report;
+  std::string gpu = "auto";
   MountCacheOptions cache;
 };
 
@@ -114,12 +117,25 @@ Result<bool> is_mounted(const Dataset& dataset, const MountOptions& options) {
   return true;
 }
 
+/// A mount itself uses no GPU; where one is required, its job is not to begin without.
+Result<void> check_gpu(const std::string& text) {
+  const auto mode = gpu_mode_of(text);
+  if (!mode) return fail(ErrorKind::Invalid, "--gpu " + mode.error().message);
+  if (*mode != GpuMode::Require) return {};
+  const auto device = open_cuda_device(0);
+  if (!device) return fail(ErrorKind::Unsupported, "--gpu require: " + device.error().message);
+  spdlog::info("GPU 0: {}", (*device)->facts().name);
+  return {};
+}
+
 /// Of -o, the environment and who is asking.
 Result<MountOptions> decide_options(const MountArguments& arguments, bool from_mount8) {
   MountOptions options;
   options.ownership.as_archived = ::geteuid() == 0;
   SHARDFS_CHECK(parse_mount_options(arguments.options, from_mount8, options));
   SHARDFS_TRY(options.directory, absolute_path(arguments.directory));
+  SHARDFS_CHECK(check_gpu(arguments.gpu));
+  options.gpu = arguments.gpu;
   const char* mask = std::getenv("SHARDFS_TEST_MASK_CAPS");
   if (mask != nullptr) {
     options.masked_capabilities = static_cast<std::uint32_t>(std::strtoul(mask, nullptr, 0));
@@ -276,6 +292,9 @@ Command mount_command(CLI::App& app) {
   app.add_flag("-f,--foreground", arguments->foreground, "Stay in the foreground");
   app.add_option("-o", arguments->options, "OPTION,... (below)")->allow_extra_args(false);
   add_cache_options(app, arguments->cache);
+  if (const char* const gpu = std::getenv("SHARDFS_GPU"); gpu != nullptr && *gpu != '\0')
+    arguments->gpu = gpu;
+  app.add_option("--gpu", arguments->gpu, "off, auto or require: for reads into GPU memory");
   app.add_option("--report", arguments->report, "Write the figures there at the end, as JSON");
   app.add_option("--log", arguments->log, "stderr, syslog or a file; default: syslog, -f: stderr");
   app.footer(
