@@ -1,7 +1,5 @@
-#include <atomic>
 #include <chrono>
 #include <string_view>
-#include <thread>
 #include <utility>
 
 #include <cuda.h>
@@ -45,26 +43,6 @@ cudaStream_t native(Stream stream) { return static_cast<cudaStream_t>(stream.han
 cudaEvent_t native(Event event) { return static_cast<cudaEvent_t>(event.handle); }
 
 constexpr std::chrono::microseconds kSpin{50};
-
-/// Calls of many threads into one context wait for each other in the driver, asleep, and to be
-/// woken up takes longer than a call. So they wait here, awake.
-class Turn {
- public:
-  explicit Turn(std::atomic_flag& taken) : taken_(taken) {
-#ifndef SHARDFS_NO_SPIN
-    for (unsigned i = 0; taken_.test_and_set(std::memory_order_acquire); ++i) {
-      // Whoever has it may not be running.
-      if (i % 1024 == 1023) std::this_thread::yield();
-    }
-#endif
-  }
-  Turn(const Turn&) = delete;
-  Turn& operator=(const Turn&) = delete;
-  ~Turn() { taken_.clear(std::memory_order_release); }
-
- private:
-  std::atomic_flag& taken_;
-};
 
 /// cuMemGetAddressRange(), which the runtime has no name for; the driver is not linked to.
 using AddressRange = CUresult(CUdeviceptr* begin, std::size_t* bytes, CUdeviceptr address);
@@ -134,7 +112,6 @@ class CudaDevice final : public Device {
   [[nodiscard]] Result<void> copy(Stream stream, DeviceAddress to, const std::byte* from,
                                   std::size_t bytes) override {
     const Current current(facts_.ordinal);
-    const Turn turn(taken_);
     return check(
         cudaMemcpyAsync(to_pointer(to), from, bytes, cudaMemcpyHostToDevice, native(stream)),
         "a copy to the GPU");
@@ -142,18 +119,15 @@ class CudaDevice final : public Device {
   [[nodiscard]] Result<void> scatter(Stream stream, DeviceAddress table,
                                      std::uint32_t count) override {
     const Current current(facts_.ordinal);
-    const Turn turn(taken_);
     return check(static_cast<cudaError_t>(launch_scatter(native(stream), table, count)),
                  "a kernel on the GPU");
   }
   [[nodiscard]] Result<void> record(Event event, Stream stream) override {
     const Current current(facts_.ordinal);
-    const Turn turn(taken_);
     return check(cudaEventRecord(native(event), native(stream)), "an event on the GPU");
   }
   [[nodiscard]] Result<void> wait_in(Stream stream, Event event) override {
     const Current current(facts_.ordinal);
-    const Turn turn(taken_);
     return check(cudaStreamWaitEvent(native(stream), native(event), 0), "an event on the GPU");
   }
   // Most copies end within microseconds; to be woken up takes some tens of them.
@@ -161,8 +135,7 @@ class CudaDevice final : public Device {
     const Current current(facts_.ordinal);
     const auto end = std::chrono::steady_clock::now() + kSpin;
     const auto query = [&] {
-      const Turn turn(taken_);
-      return cudaEventQuery(native(event));
+        return cudaEventQuery(native(event));
     };
     cudaError_t code = query();
     while (code == cudaErrorNotReady && std::chrono::steady_clock::now() < end) code = query();
@@ -173,7 +146,6 @@ class CudaDevice final : public Device {
  private:
   DeviceFacts facts_;
   AddressRange* address_range_;
-  std::atomic_flag taken_;
 };
 
 }  // namespace

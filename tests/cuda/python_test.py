@@ -215,6 +215,15 @@ for attempt in (lambda: data.read_batch(["top"], device="cuda:0"), lambda: data.
 assert bytes(shardfs.Dataset(args[0], gpu="off").read_batch(["top"])[0]) == expected["top"]
 """, self.pack(self.source))
 
+    def test_finds_the_library_beside_its_interpreter(self):
+        home = self.dir / "venv"
+        self.ok(VENV / "python", "-m", "venv", "--without-pip", home)
+        self.ok("cmake", "--install", BUILD, "--prefix", home)
+        environment = {name: value for name, value in os.environ.items() if name != "SHARDFS_GPU_LIBRARY"}
+        environment.update(PYTHONPATH=str(self.home / "site"), PYTHONDONTWRITEBYTECODE="1")
+        code = "import shardfs, sys; print(len(shardfs.Dataset(sys.argv[1]).files()))"
+        self.assertEqual(self.silent(home / "bin/python", "-c", code, self.pack(self.source), env=environment), "6\n")
+
     def test_says_where_a_library_was_looked_for(self):
         message = self.python("", library="/nowhere/libshardfs_gpu.so", check=False)
         self.assertIn("cannot be loaded", message)
