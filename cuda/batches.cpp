@@ -139,7 +139,8 @@ Result<void> Batches::visit_files(
   // Directories still to be listed, the next one last: a tree may be deeper than a stack.
   std::vector<std::pair<Entry, std::string>> directories{{top, path}};
   while (!directories.empty()) {
-    const auto [directory, at] = std::move(directories.back());
+    const Entry directory = directories.back().first;
+    const std::string at = std::move(directories.back().second);
     directories.pop_back();
     std::vector<std::pair<Entry, std::string>> below;
     bool goes_on = true;

@@ -134,9 +134,7 @@ class CudaDevice final : public Device {
   [[nodiscard]] Result<void> wait(Event event) override {
     const Current current(facts_.ordinal);
     const auto end = std::chrono::steady_clock::now() + kSpin;
-    const auto query = [&] {
-        return cudaEventQuery(native(event));
-    };
+    const auto query = [&] { return cudaEventQuery(native(event)); };
     cudaError_t code = query();
     while (code == cudaErrorNotReady && std::chrono::steady_clock::now() < end) code = query();
     if (code == cudaErrorNotReady) code = cudaEventSynchronize(native(event));

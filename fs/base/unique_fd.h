@@ -35,8 +35,8 @@ class UniqueFd {
   int fd_ = -1;
 };
 
-/// The file behind `fd` with a description of its own, opened with the `flags` of open(2). Io as met;
-/// `name` is for the message.
+/// The file behind `fd` with a description of its own, opened with the `flags` of open(2). Io as
+/// met; `name` is for the message.
 [[nodiscard]] Result<UniqueFd> reopen(int fd, int flags, const std::string& name);
 
 }  // namespace shardfs
