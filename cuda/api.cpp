@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -169,6 +170,8 @@ void settle(shardfs_read& read, const Error& error) {
   read.error = error.to_errno();
 }
 
+Result<Item> nothing_to_read() { return fail(ErrorKind::Invalid, "a read without a path"); }
+
 /// The reads of a batch as items. One that names no file is settled with its error, which is given
 /// too.
 std::vector<Item> items_of(Batches& batches, shardfs_batch& batch) {
@@ -177,8 +180,10 @@ std::vector<Item> items_of(Batches& batches, shardfs_batch& batch) {
   Batches::Directory directory;
   for (std::size_t i = 0; i < batch.reads.size(); ++i) {
     shardfs_read& read = batch.reads[i];
-    const auto item = batches.item(read.path, read.offset, read.length,
-                                   reinterpret_cast<DeviceAddress>(read.buffer), &directory);
+    const auto item = read.path == nullptr
+                          ? nothing_to_read()
+                          : batches.item(read.path, read.offset, read.length,
+                                         reinterpret_cast<DeviceAddress>(read.buffer), &directory);
     if (!item) {
       settle(read, item.error());
       if (!batch.error) batch.error = item.error();
@@ -250,7 +255,12 @@ int shardfs_open(const char* path, const shardfs_options* options, shardfs_datas
     shardfs_options given;
     shardfs_options_init(&given);
     // Another version's struct has its first fields in common with this one's.
-    if (options != nullptr) std::memcpy(&given, options, std::min(options->size, sizeof given));
+    if (options != nullptr) {
+      if (options->size < offsetof(shardfs_options, cache_bytes))
+        return shardfs::fail(shardfs::ErrorKind::Invalid,
+                             "options that are not set; try: shardfs_options_init()");
+      std::memcpy(&given, options, std::min(options->size, sizeof given));
+    }
     SHARDFS_TRY(const auto settings, shardfs::cache_settings(given));
     SHARDFS_TRY(const auto batch, shardfs::batch_options(given));
     SHARDFS_TRY(auto batches, shardfs::Batches::open(path, settings, batch));

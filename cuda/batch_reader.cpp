@@ -1,6 +1,9 @@
 #include "cuda/batch_reader.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <new>
+#include <system_error>
 #include <utility>
 
 #include <fcntl.h>
@@ -31,6 +34,7 @@ void Batch::wait_for_readers() {
 
 void Batch::wait() {
   wait_for_readers();
+  begin_ = {};
   for (const auto& event : copied_) {
     if (!event) continue;
     const auto waited = reader_->device()->wait(*event);
@@ -43,6 +47,7 @@ void Batch::wait() {
 
 Result<void> Batch::wait_in(Stream stream) {
   wait_for_readers();
+  begin_ = {};
   for (const auto& event : copied_) {
     if (event) SHARDFS_CHECK(reader_->device()->wait_in(stream, *event));
   }
@@ -61,19 +66,17 @@ BatchReader::BatchReader(const Dataset& dataset, std::shared_ptr<Device> device,
 }
 
 BatchReader::~BatchReader() {
+  // A child after fork() has none of the threads, and the mutex may be held for ever.
+  if (::getpid() != pid_) {
+    for (std::thread& thread : threads_) thread.detach();
+    return;
+  }
   {
     const std::lock_guard lock(mutex_);
     ending_ = true;
   }
   wanted_.notify_all();
-  for (std::thread& thread : threads_) {
-    // A child after fork() has none of them.
-    if (::getpid() == pid_) {
-      thread.join();
-    } else {
-      thread.detach();
-    }
-  }
+  for (std::thread& thread : threads_) thread.join();
 }
 
 Result<RouteChoice> BatchReader::route() {
@@ -170,7 +173,7 @@ Result<std::shared_ptr<Batch>> BatchReader::submit(std::vector<Item> items, bool
   if (batch->left_ == 0) return batch;
   {
     const std::lock_guard lock(mutex_);
-    start();
+    SHARDFS_CHECK(start());
     queue_.push_back(batch);
   }
   wanted_.notify_all();
@@ -191,11 +194,18 @@ Result<void> BatchReader::check_memory(std::span<const Item> items) const {
   return {};
 }
 
-void BatchReader::start() {
+Result<void> BatchReader::start() {
   while (threads_.size() < readers_) {
     const auto number = static_cast<unsigned>(threads_.size());
-    threads_.emplace_back([this, number] { work(number); });
+    try {
+      threads_.emplace_back([this, number] { work(number); });
+    } catch (const std::system_error& error) {
+      if (threads_.empty())
+        return fail_errno(error.code().value(), dataset_.path(), "no thread to read with");
+      break;  // Some are enough, and the next batch may get more.
+    }
   }
+  return {};
 }
 
 void BatchReader::work(unsigned number) {
@@ -215,18 +225,25 @@ void BatchReader::work(unsigned number) {
       // Pinned memory is dear to make: a reader has it from its first task on.
       auto opened = Lane::open(*device_, options_.staging);
       if (!opened) {
-        for (const Part& part :
-             std::span(batch->plan_.parts)
-                 .subspan(batch->plan_.tasks[task].first, batch->plan_.tasks[task].count))
-          settle(*batch, part.item, {Route::Pinned, false, opened.error()});
+        fail_task(*batch, task, opened.error());
         end_task(*batch);
         continue;
       }
       lane = *std::move(opened);
     }
-    run(*batch, task, number, lane.get());
+    try {
+      run(*batch, task, number, lane.get());
+    } catch (const std::bad_alloc&) {
+      fail_task(*batch, task, {ErrorKind::NoSpace, ENOMEM, "out of memory"});
+    }
     end_task(*batch);
   }
+}
+
+void BatchReader::fail_task(Batch& batch, std::size_t number, const Error& error) {
+  const Task& task = batch.plan_.tasks[number];
+  for (const Part& part : std::span(batch.plan_.parts).subspan(task.first, task.count))
+    settle(batch, part.item, {Route::Pinned, false, error});
 }
 
 void BatchReader::settle(Batch& batch, std::uint32_t item, PartOutcome outcome) {

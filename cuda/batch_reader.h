@@ -117,10 +117,11 @@ class BatchReader {
   [[nodiscard]] Result<RouteChoice> choose_route();
   [[nodiscard]] Result<void> try_direct();
   [[nodiscard]] Result<void> check_memory(std::span<const Item> items) const;
-  void start();
+  [[nodiscard]] Result<void> start();
   void work(unsigned number);
   void run(Batch& batch, std::size_t task, unsigned number, Lane* lane);
   void read_to_host(Batch& batch, const Task& task);
+  static void fail_task(Batch& batch, std::size_t number, const Error& error);
   static void settle(Batch& batch, std::uint32_t item, PartOutcome outcome);
   static void end_task(Batch& batch);
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import weakref
 from collections.abc import Sequence
 from ctypes import byref, c_char_p, c_int, c_size_t, c_uint64, c_void_p
 
@@ -23,18 +24,17 @@ def _device_number(device) -> int:
 
 
 def _memory_of(array):
-    """Address and bytes of a contiguous array of PyTorch, CuPy or NumPy."""
-    interface = getattr(array, "__cuda_array_interface__", None) if not _is_on_host(array) else None
-    interface = interface or getattr(array, "__array_interface__", None)
-    if interface is not None:
-        if interface.get("strides") is not None:
-            raise ValueError("the memory to read into is not contiguous")
-        return interface["data"][0], array.nbytes
-    return array.data_ptr(), array.numel() * array.element_size()
-
-
-def _is_on_host(array) -> bool:
-    return getattr(getattr(array, "device", None), "type", "") == "cpu"
+    """Address and bytes of a contiguous array of PyTorch, or of CuPy or NumPy."""
+    if hasattr(array, "data_ptr"):
+        address, nbytes, is_contiguous = (array.data_ptr(), array.numel() * array.element_size(),
+                                          array.is_contiguous())
+    else:
+        interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
+        address, nbytes, is_contiguous = (interface["data"][0], array.nbytes,
+                                          interface.get("strides") is None)
+    if not is_contiguous:
+        raise ValueError("the memory to read into is not contiguous")
+    return address, nbytes
 
 
 def _stream_number(stream) -> int:
@@ -144,10 +144,14 @@ class Pending:
         self.verified = [bool(read.verified) for read in self._reads]
         return self
 
+    def settle(self):
+        """Waits, and asks for no result."""
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            lib.shardfs_wait(handle, None)
+
     def __del__(self):
-        # Its memory is written to until then.
-        if self._handle is not None:
-            lib.shardfs_wait(self._handle, None)
+        self.settle()  # Its memory is written to until then.
 
 
 class Dataset:
@@ -177,6 +181,7 @@ class Dataset:
         self._handle_or_none = None
         call("shardfs_open", os.fsencode(self.path), byref(options), byref(handle))
         self._handle_or_none, self._pid = handle, os.getpid()
+        self._pending = weakref.WeakSet()
 
     @property
     def _handle(self):
@@ -194,7 +199,9 @@ class Dataset:
         self._open()
 
     def close(self):
-        """Tensors that it gave live on."""
+        """Waits for batches that are on their way. Tensors that it gave live on."""
+        for pending in list(self._pending):
+            pending.settle()
         handle, self._handle_or_none = self._handle_or_none, None
         if handle is not None and self._pid == os.getpid():
             lib.shardfs_close(handle)
@@ -271,7 +278,9 @@ class Dataset:
         flags = 0 if stream is None else _library.AFTER_STREAM
         call("shardfs_submit", self._handle, _device_number(device), reads, len(reads),
              None if stream is None else c_void_p(_stream_number(stream)), flags, byref(handle))
-        return Pending(handle, reads, offsets, (out, self))
+        pending = Pending(handle, reads, offsets, (out, self))
+        self._pending.add(pending)
+        return pending
 
     @staticmethod
     def _reads(paths):
