@@ -298,8 +298,8 @@ Command mount_command(CLI::App& app) {
   app.add_option("--report", arguments->report, "Write the figures there at the end, as JSON");
   app.add_option("--log", arguments->log, "stderr, syslog or a file; default: syslog, -f: stderr");
   app.footer(
-      "-o: ro nosuid nodev (always), noexec, allow_other, auto_unmount, uid=N, gid=N, umask=OCT,\n"
-      "  owner=me (yours and readable) or archive (as packed; root's default), subdir=PATH");
+      "-o: ro nosuid nodev noexec allow_other auto_unmount owner=me|archive uid= gid= umask= "
+      "subdir=");
   return [arguments](const Common& common, Io& io) {
     const auto done = mount(*arguments, common, io);
     return done ? int{kMounted} : report(io, done.error(), mount_exit(done.error()));
