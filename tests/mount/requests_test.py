@@ -167,7 +167,7 @@ class Requests(MountTest):
     def test_neighbours_in_the_window_are_pushed(self):
         """Where the data set fits into memory, the first file read brings the others around it."""
         text = {f"d/{n:03}": content(3000, n) for n in range(200)}
-        source = self.tree({**text, **{f"a/{n:04}": b"" for n in range(1000)}}, "text")
+        source = self.tree({**text, **{f"a/{n:04}": b"" for n in range(200)}}, "text")
         for container in self.CONTAINERS:
             with self.subTest(container), Mount(self.pack(source, container)) as mount:
                 # Only of files that a listing has told of is it known that nobody is about to read them.
