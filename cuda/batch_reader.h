@@ -62,7 +62,8 @@ class Batch {
   std::size_t next_ = 0;  ///< task to be taken next; guarded by the reader's mutex
   std::size_t left_ = 0;  ///< tasks that have not ended; guarded by mutex_, like all below
   std::vector<Outcome> outcomes_;
-  /// One a reader: after its last copy, or a later one of another batch.
+  /// One a reader: after its last copy, or a later one of another batch. Each reader writes its own
+  /// before it ends its task.
   std::vector<std::optional<Event>> copied_;
 };
 
@@ -75,7 +76,8 @@ struct BatchOptions {
   std::optional<Route> asked;  ///< see RouteFacts
   std::string cufile = kCuFileLibrary;
 
-  /// So many keep a bus of 64 GB/s busy, at some 5 GB/s each of copying and checking.
+  /// So many keep the bus of a GPU busy (PCIe 5: 55 GB/s), at some 3 GB/s each of reading and
+  /// checking where all of them read.
   static constexpr unsigned kMostReaders = 16;
 };
 

@@ -30,8 +30,7 @@ struct Stream {
 struct Event {
   void* handle = nullptr;  ///< cudaEvent_t
 };
-/// Host memory that a device reads by itself; from std::malloc's it would not be read behind one's
-/// back.
+/// Host memory that a device reads by itself, while the program goes on.
 struct PinnedMemory {
   std::byte* data = nullptr;
 };
