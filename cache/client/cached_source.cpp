@@ -318,17 +318,17 @@ Result<Packet> CachedSource::request(Message type,
   return answer;
 }
 
-Result<void> CachedSource::hint(std::span<const HintRange> ranges, bool replace) const {
+Result<void> CachedSource::hint(std::span<const HintRange> ranges, std::uint32_t flags) const {
   constexpr std::size_t kMost = 1024;  // what one packet holds
   do {
     const auto part = ranges.first(std::min(ranges.size(), kMost));
+    ranges = ranges.subspan(part.size());
+    const std::uint32_t more = ranges.empty() ? 0 : HintRequest::kMore;
     SHARDFS_TRY(const Packet answer, request(Message::Hint, [&](const Line& line) {
-                  const HintRequest head{line.archive(), replace ? HintRequest::kReplace : 0};
-                  return encode(head, std::as_bytes(part));
+                  return encode(HintRequest{line.archive(), flags | more}, std::as_bytes(part));
                 }));
     if (answer.type != Message::Done) return fail(ErrorKind::NotFound, "cache: no such answer");
-    ranges = ranges.subspan(part.size());
-    replace = false;
+    flags &= ~HintRequest::kReplace;
   } while (!ranges.empty());
   return {};
 }
@@ -353,8 +353,8 @@ std::vector<Unit> CachedSource::present_units() const {
   return units;
 }
 
-// The server makes a mirror read-only when it has verified all of it, and writable before it lets go
-// of any.
+// The server makes a mirror read-only when it has verified all of it, and writable before it lets
+// go of any.
 Result<UniqueFd> CachedSource::open_sealed(int flags) const {
   const auto cache = attached();
   struct stat st {};

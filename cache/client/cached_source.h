@@ -61,8 +61,8 @@ class CachedSource final : public ByteSource {
   /// Makes all reads that wait fail, and those to come that would: for the end of a mount.
   void cancel() const;
 
-  /// Tells the server what will be read, in this order. `replace`: forget earlier hints.
-  [[nodiscard]] Result<void> hint(std::span<const HintRange> ranges, bool replace) const;
+  /// Tells the server what will be read, in this order. `flags`: of HintRequest.
+  [[nodiscard]] Result<void> hint(std::span<const HintRange> ranges, std::uint32_t flags) const;
   /// The server's figures of this archive, as JSON; NotFound where there is no server.
   [[nodiscard]] Result<std::string> server_figures() const;
   [[nodiscard]] CacheCounters counters() const;

@@ -116,6 +116,7 @@ struct HintRequest {
   std::uint32_t archive = 0;
   std::uint32_t flags = 0;
   static constexpr std::uint32_t kReplace = 1;  ///< forget what was hinted before
+  static constexpr std::uint32_t kMore = 2;     ///< the list goes on in the next request
 };
 struct HintRange {
   std::uint64_t offset = 0;

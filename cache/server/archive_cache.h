@@ -58,8 +58,8 @@ class ArchiveCache {
 
   /// Answers, or makes `waiter` wait.
   void want(Waiter waiter, bool distrust);
-  /// Ranges that are none are left out.
-  void hint(std::span<const HintRange> ranges, bool replace);
+  /// Ranges that are none are left out. `flags`: of HintRequest.
+  void hint(std::span<const HintRange> ranges, std::uint32_t flags);
 
   /// What is most urgent, if anything is to be done now: what somebody waits for before what was
   /// hinted, that before the rest of the archive in order.
@@ -125,7 +125,7 @@ class ArchiveCache {
   void note_store(const Result<ByteSpan>& bytes);
   void note_disk(const Error& error);
   [[nodiscard]] std::optional<Work> stage();
-  [[nodiscard]] std::optional<Work> prefetch();
+  [[nodiscard]] std::optional<Work> prefetch(Clock::time_point now);
   void collect_touches();
 
   const Tier asked_;
@@ -148,7 +148,8 @@ class ArchiveCache {
   Unit cursor_ = 0;                           ///< all before it are staged, or cannot be
   Unit present_ = 0;                          ///< units in the mirror
   unsigned clients_ = 0, working_ = 0;
-  Clock::time_point stage_after_{}, hints_until_{}, verify_after_{}, collected_{};
+  Clock::time_point stage_after_{}, hints_until_{}, rest_of_hints_until_{}, verify_after_{},
+      collected_{};
   std::chrono::milliseconds store_pause_;  ///< of staging, after the store's next failure
   bool store_fails_ = false;
   Rarely store_lines_, disk_lines_, damage_lines_;

@@ -8,25 +8,31 @@ namespace shardfs {
 void Hints::add(std::span<const HintRange> ranges, bool replace) {
   if (replace) {
     listed_.clear();
-    drop_before(turns_ + 1);
+    listed_bytes_ = 0;
+    drop_before(turns_);
   }
-  listed_.insert(listed_.end(), ranges.begin(), ranges.end());
+  for (const HintRange& range : ranges) {
+    listed_.push_back(range);
+    listed_bytes_ += range.length;
+  }
 }
 
 /// Takes ranges from the list while there is room, and joins those that lie close together.
 void Hints::plan(const std::function<bool(const HintRange&)>& is_cached,
                  const std::function<bool()>& goes_on) {
   std::map<std::uint64_t, std::uint64_t> added;
-  while (!listed_.empty() && ahead_ < kAheadBytes && goes_on()) {
+  while (!listed_.empty() && ahead_ < room_ && goes_on()) {
     // A long range is held in pieces that end where units do, because no read goes beyond one.
     HintRange& first = listed_.front();
     const std::uint64_t piece = std::min(first.length, kRequest - first.offset % kRequest);
     const HintRange range{first.offset, piece};
     first = {first.offset + piece, first.length - piece};
+    listed_bytes_ -= piece;
     if (first.length == 0) listed_.pop_front();
     const std::uint64_t turn = turns_++;
     if (is_cached(range) || held_.contains(range.offset)) continue;
     held_[range.offset] = {range.length, turn, false, {}};
+    order_.emplace_back(turn, range.offset);
     ahead_ += range.length;
     added[range.offset] = range.length;
   }
@@ -63,7 +69,7 @@ void Hints::fetched(const Fetch& fetch, std::optional<ByteSpan> bytes) {
     auto& [offset, held] = *at;
     const std::uint64_t from = std::max(offset, fetch.offset);
     const std::uint64_t to = std::min(offset + held.length, end);
-    if (!bytes) {
+    if (!bytes || held.turn < passed_) {
       ahead_ -= held.length;
       at = held_.erase(at);
       continue;
@@ -100,17 +106,20 @@ Hints::Outcome Hints::find(std::uint64_t offset, std::uint64_t length,
 }
 
 std::uint64_t Hints::due_bytes() const {
-  std::uint64_t bytes = 0;
-  for (const HintRange& range : listed_) bytes += has_room() ? range.length : 0;
+  std::uint64_t bytes = has_room() ? listed_bytes_ : 0;
   for (const auto& [offset, held] : held_) bytes += held.here ? 0 : held.length;
   return bytes;
 }
 
+/// What is on its way goes when it comes.
 void Hints::drop_before(std::uint64_t turn) {
-  for (auto at = held_.begin(); at != held_.end();) {
-    const bool old = at->second.here && at->second.turn < turn;
-    if (old) ahead_ -= at->second.length;
-    at = old ? held_.erase(at) : std::next(at);
+  passed_ = std::max(passed_, turn);
+  for (; !order_.empty() && order_.front().first < turn; order_.pop_front()) {
+    const auto [its_turn, offset] = order_.front();
+    const auto at = held_.find(offset);
+    if (at == held_.end() || at->second.turn != its_turn || !at->second.here) continue;
+    ahead_ -= at->second.length;
+    held_.erase(at);
   }
 }
 

@@ -7,6 +7,7 @@
 #include <map>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "cache/common/protocol.h"
@@ -14,15 +15,12 @@
 
 namespace shardfs {
 
-/// What was hinted and is not in the mirror is held in memory until it is asked for, at most
-/// kAheadBytes of it: so the list is followed at the speed of the readers, and never overruns the
+/// What was hinted and is not in the mirror is held in memory until it is asked for, as much as
+/// there is room: so the list is followed at the speed of the readers, and never overruns the
 /// cache. Ranges of the list's next part that lie close to each other are fetched in one request.
 /// No I/O; the caller's lock guards it.
 class Hints {
  public:
-  /// Bytes fetched ahead of the readers. Room for some 3,000 files of 20 KB: enough for requests of
-  /// 3 ms to be on their way 8 at a time, while one reader takes 20 k files a second.
-  static constexpr std::uint64_t kAheadBytes = 64 << 20;
   /// Bytes between two ranges that are cheaper to fetch than to leave out: what a store of 1 GB/s
   /// sends in a tenth of a request's latency of 3 ms or so.
   static constexpr std::uint64_t kGap = 256 << 10;
@@ -34,7 +32,13 @@ class Hints {
     std::uint64_t length = 0;
   };
 
+  /// `room`: bytes fetched ahead of the readers. The more of a list is looked at together, the more
+  /// of it lies close together.
+  explicit Hints(std::uint64_t room) : room_(room) {}
+
   void add(std::span<const HintRange> ranges, bool replace);
+  /// Ranges that are not yet planned fill the room.
+  [[nodiscard]] bool has_plenty() const { return listed_bytes_ >= room_; }
 
   /// The next request to make, if there is room ahead. Ranges for which `is_cached` holds are
   /// passed over; no more of them are looked at than `goes_on` allows.
@@ -64,16 +68,20 @@ class Hints {
     Bytes bytes;
   };
 
-  [[nodiscard]] bool has_room() const { return ahead_ <= kAheadBytes / 2; }
+  [[nodiscard]] bool has_room() const { return ahead_ <= room_ / 2; }
   void plan(const std::function<bool(const HintRange&)>& is_cached,
             const std::function<bool()>& goes_on);
   void drop_before(std::uint64_t turn);
 
-  std::deque<HintRange> listed_;                    ///< not yet planned
-  std::map<std::uint64_t, Held> held_;              ///< by offset
+  const std::uint64_t room_;
+  std::deque<HintRange> listed_;  ///< not yet planned
+  std::uint64_t listed_bytes_ = 0;
+  std::map<std::uint64_t, Held> held_;                         ///< by offset
+  std::deque<std::pair<std::uint64_t, std::uint64_t>> order_;  ///< turn and offset of what was held
   std::map<std::uint64_t, std::uint64_t> planned_;  ///< offset → length of requests to be made
   std::uint64_t ahead_ = 0;                         ///< bytes in held_
   std::uint64_t turns_ = 0;                         ///< ranges taken from the list so far
+  std::uint64_t passed_ = 0;                        ///< turns before it are dropped
 };
 
 }  // namespace shardfs

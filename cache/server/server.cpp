@@ -225,7 +225,7 @@ bool Server::handle_hint(Peer& peer, const Packet& packet) {
   const std::lock_guard lock(mutex_);
   if (!request || request->archive >= peer.archives.size()) return false;
   const auto ranges = hint_ranges(packet.after<HintRequest>());
-  peer.archives[request->archive]->hint(ranges, (request->flags & HintRequest::kReplace) != 0);
+  peer.archives[request->archive]->hint(ranges, request->flags);
   peer.connection->send(Message::Done);
   work_.notify_all();
   return true;

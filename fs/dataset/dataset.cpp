@@ -13,7 +13,7 @@
 #include "cache/common/archive_id.h"
 #include "fs/archive/foreign/sidecar.h"
 #include "fs/archive/open.h"
-#include "fs/dataset/memory.h"
+#include "fs/base/memory.h"
 #include "fs/dataset/read_around.h"
 
 namespace shardfs {

@@ -62,7 +62,10 @@ Result<void> warm(const Served& served, WarmCommand& command) {
     names.remove_prefix(std::min(end + 1, names.size()));
   }
   if ((command.flags & WarmCommand::kAll) != 0) ranges = whole_archive(*cache);
-  return cache->hint(ranges, (command.flags & WarmCommand::kReplace) != 0);
+  const bool replace = (command.flags & WarmCommand::kReplace) != 0;
+  const bool more = (command.flags & WarmCommand::kMore) != 0;
+  return cache->hint(ranges,
+                     (replace ? HintRequest::kReplace : 0) | (more ? HintRequest::kMore : 0));
 }
 
 }  // namespace shardfs

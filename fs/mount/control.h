@@ -18,6 +18,7 @@ struct MarkCommand {
 struct WarmCommand {
   static constexpr std::uint32_t kReplace = 1;  ///< forget what was said before
   static constexpr std::uint32_t kAll = 2;      ///< the whole archive, in its own order
+  static constexpr std::uint32_t kMore = 4;     ///< the list goes on in the next command
 
   std::uint32_t flags = 0;
   std::uint32_t size = 0;            ///< bytes of `names` in use

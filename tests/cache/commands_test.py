@@ -153,6 +153,22 @@ class Commands(MountTest):
                 self.assertLessEqual(mount.stats()["cache"]["used_bytes"], 2 * UNIT)
         self.assertLess(counts[True], counts[False] / 4)
 
+    def test_a_list_sent_in_parts_is_looked_at_as_one(self):
+        names = sorted(self.files, key=lambda name: content(4, int(name[2:])))
+        filler = "x" * 15_000  # so that one command takes no more than some names
+        parts = [names[n:n + 20] for n in range(0, FILES, 20)]
+        with self.mount("--cache-size", str(2 * UNIT), tier="partial") as mount:
+            wait_until(lambda: mount.stats()["cache"]["state"] == "full", "a full cache", HANG)
+            self.store.reset()
+            told = subprocess.run([SHARDFS, "warm", mount.path, "--files-from", "-", "--wait"], check=False, text=True,
+                                  input="".join("\n".join([*part, filler, ""]) for part in parts), capture_output=True)
+            self.assertEqual((told.returncode, told.stderr.split()[1]), (1, str(len(parts))), told.stderr)
+            self.read(mount, names)
+            seen = self.store.stats()
+        # Part by part, hardly two of the 600 files would lie close to each other.
+        self.assertLess(seen["requests"], 2 * self.size >> 20)
+        self.assertLess(seen["bytes"], self.size)
+
     def test_names_that_are_none_are_counted(self):
         with self.mount() as mount:
             told = subprocess.run([SHARDFS, "warm", mount.path, "--files-from", "-", "-0", "--json"], check=False,

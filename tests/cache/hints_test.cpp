@@ -10,6 +10,7 @@ namespace shardfs {
 namespace {
 
 constexpr std::uint64_t kKiB = 1024;
+constexpr std::uint64_t kRoom = 64 << 20;
 
 bool nothing_cached(const HintRange&) { return false; }
 
@@ -32,7 +33,7 @@ std::vector<std::pair<std::uint64_t, std::uint64_t>> fetches(Hints& hints) {
 }
 
 TEST(Hints, RangesCloseTogetherAreFetchedAtOnceInOrderOfPlace) {
-  Hints hints;
+  Hints hints(kRoom);
   const std::vector<HintRange> ranges{{250 * kKiB, 10 * kKiB}, {0, 20 * kKiB}, {8 << 20, kKiB}};
   hints.add(ranges, false);
   const std::vector<std::pair<std::uint64_t, std::uint64_t>> expected{{0, 260 * kKiB},
@@ -41,7 +42,7 @@ TEST(Hints, RangesCloseTogetherAreFetchedAtOnceInOrderOfPlace) {
 }
 
 TEST(Hints, NoRequestIsLargerThanTheLimit) {
-  Hints hints;
+  Hints hints(kRoom);
   const std::vector<HintRange> ranges{{0, 10 << 20}, {10 << 20, 1 << 20}};
   hints.add(ranges, false);
   std::uint64_t end = 0;
@@ -54,7 +55,7 @@ TEST(Hints, NoRequestIsLargerThanTheLimit) {
 }
 
 TEST(Hints, WhatIsFetchedIsGivenOnce) {
-  Hints hints;
+  Hints hints(kRoom);
   const std::vector<HintRange> ranges{{1000, 3000}};
   hints.add(ranges, false);
   EXPECT_EQ(hints.find(1000, 3000, [](ByteSpan) { FAIL(); }), Hints::Outcome::Unknown);
@@ -71,7 +72,7 @@ TEST(Hints, WhatIsFetchedIsGivenOnce) {
 }
 
 TEST(Hints, ALargeRangeIsReadInParts) {
-  Hints hints;
+  Hints hints(kRoom);
   const std::vector<HintRange> ranges{{0, 9 << 20}};
   hints.add(ranges, false);
   fetch_all(hints);
@@ -84,7 +85,7 @@ TEST(Hints, ALargeRangeIsReadInParts) {
 }
 
 TEST(Hints, NoMoreIsHeldThanTheRoomAllowsUntilSomethingIsRead) {
-  Hints hints;
+  Hints hints(kRoom);
   std::vector<HintRange> ranges;
   for (std::uint64_t i = 0; i < 100; ++i) ranges.push_back({i << 21, 1 << 20});
   hints.add(ranges, false);
@@ -93,7 +94,7 @@ TEST(Hints, NoMoreIsHeldThanTheRoomAllowsUntilSomethingIsRead) {
     held += fetch->length;
     hints.fetched(*fetch, content(*fetch));
   }
-  EXPECT_LE(held, 2 * Hints::kAheadBytes);
+  EXPECT_LE(held, 2 * kRoom);
   EXPECT_FALSE(hints.is_empty());
   EXPECT_EQ(hints.due_bytes(), 0U);
   for (std::uint64_t i = 0; i < 60; ++i) {
@@ -103,7 +104,7 @@ TEST(Hints, NoMoreIsHeldThanTheRoomAllowsUntilSomethingIsRead) {
 }
 
 TEST(Hints, WhatLiesFarBehindTheReadersIsDropped) {
-  Hints hints;
+  Hints hints(kRoom);
   std::vector<HintRange> ranges;
   for (std::uint64_t i = 0; i < 3000; ++i) ranges.push_back({i << 20, 4096});
   hints.add(ranges, false);
@@ -113,8 +114,32 @@ TEST(Hints, WhatLiesFarBehindTheReadersIsDropped) {
   EXPECT_EQ(hints.find(2998ULL << 20, 4096, [](ByteSpan) {}), Hints::Outcome::Here);
 }
 
+TEST(Hints, WhatComesWhenTheReadersAreFarAheadIsDropped) {
+  Hints hints(kRoom);
+  std::vector<HintRange> ranges;
+  for (std::uint64_t i = 0; i < 3000; ++i) ranges.push_back({i << 20, 4096});
+  hints.add(ranges, false);
+  const auto late = hints.next(nothing_cached);
+  ASSERT_TRUE(late);
+  fetch_all(hints);
+  EXPECT_EQ(hints.find(2999ULL << 20, 4096, [](ByteSpan) {}), Hints::Outcome::Here);
+  EXPECT_EQ(hints.find(0, 4096, [](ByteSpan) {}), Hints::Outcome::Coming);
+  hints.fetched(*late, content(*late));
+  EXPECT_EQ(hints.find(0, 4096, [](ByteSpan) {}), Hints::Outcome::Unknown);
+}
+
+TEST(Hints, TheRoomIsFilledByWhatIsNotPlannedYet) {
+  Hints hints(kRoom);
+  hints.add(std::vector<HintRange>{{0, kRoom / 2}, {kRoom, kRoom / 4}}, false);
+  EXPECT_FALSE(hints.has_plenty());
+  hints.add(std::vector<HintRange>{{2 * kRoom, kRoom / 4}}, false);
+  EXPECT_TRUE(hints.has_plenty());
+  EXPECT_TRUE(hints.next(nothing_cached));
+  EXPECT_FALSE(hints.has_plenty());
+}
+
 TEST(Hints, WhatCouldNotBeFetchedIsForgotten) {
-  Hints hints;
+  Hints hints(kRoom);
   const std::vector<HintRange> ranges{{0, 4096}};
   hints.add(ranges, false);
   const auto fetch = hints.next(nothing_cached);
@@ -125,7 +150,7 @@ TEST(Hints, WhatCouldNotBeFetchedIsForgotten) {
 }
 
 TEST(Hints, ANewListReplacesTheOldOne) {
-  Hints hints;
+  Hints hints(kRoom);
   hints.add(std::vector<HintRange>{{0, 4096}}, false);
   hints.add(std::vector<HintRange>{{1 << 20, 4096}}, true);
   const auto fetch = hints.next(nothing_cached);
@@ -135,7 +160,7 @@ TEST(Hints, ANewListReplacesTheOldOne) {
 }
 
 TEST(Hints, WhatIsCachedIsPassedOver) {
-  Hints hints;
+  Hints hints(kRoom);
   hints.add(std::vector<HintRange>{{0, 4096}, {1 << 20, 4096}}, false);
   const auto fetch = hints.next([](const HintRange& range) { return range.offset == 0; });
   ASSERT_TRUE(fetch);

@@ -206,7 +206,7 @@ std::vector<HintRange> hot_ranges(const Dataset& dataset, const std::string& pat
 /// Has it fetched first. The hint is sent even if it is empty, for staging waits for it.
 void use_hot_list(const Dataset& dataset, const std::string& path) {
   if (path.empty() || dataset.cache() == nullptr) return;
-  if (const auto done = dataset.cache()->hint(hot_ranges(dataset, path), false); !done)
+  if (const auto done = dataset.cache()->hint(hot_ranges(dataset, path), 0); !done)
     spdlog::warn("{}: {}", path, done.error().message);
 }
 

@@ -37,7 +37,10 @@ class Sender {
   Result<void> add(std::string_view name) {
     while (name.starts_with("./")) name.remove_prefix(2);
     if (name.empty()) return {};
-    if (name.size() + 1 > command_->names.size() - command_->size) SHARDFS_CHECK(send());
+    if (name.size() + 1 > command_->names.size() - command_->size) {
+      command_->flags |= WarmCommand::kMore;
+      SHARDFS_CHECK(send());
+    }
     if (name.size() + 1 > command_->names.size()) {
       ++unknown_;
       return {};

@@ -1,4 +1,4 @@
-#include "fs/dataset/memory.h"
+#include "fs/base/memory.h"
 
 #include <algorithm>
 #include <filesystem>
