@@ -14,6 +14,9 @@ namespace {
 // Long enough for the kernel to digest a READDIRPLUS reply, short beside the time between two reads
 // of a directory.
 constexpr std::chrono::milliseconds kRetryAfter{20};
+// One reads or waits for the disk while the other stores; and beside many readers one alone gets so
+// little of the processors that a third of the files are asked for before it comes to them.
+constexpr std::size_t kThreads = 2;
 // Neighbours looked at on each side; a window of 1 MiB holds at most 1,024 files with their
 // headers.
 constexpr Entry kReach = 2048;
@@ -52,15 +55,17 @@ Pusher::~Pusher() { stop(); }
 
 void Pusher::start() {
   try {
-    thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
+    while (threads_.size() < kThreads)
+      threads_.emplace_back([this](const std::stop_token& stop) { run(stop); });
   } catch (const std::system_error& error) {
-    spdlog::warn("files are not pushed into the page cache: no thread: {}", error.what());
+    spdlog::warn("files are pushed into the page cache by {} threads: no more: {}", threads_.size(),
+                 error.what());
   }
 }
 
 void Pusher::stop() {
-  thread_.request_stop();
-  if (thread_.joinable()) thread_.join();
+  for (auto& thread : threads_) thread.request_stop();
+  threads_.clear();
 }
 
 void Pusher::forgotten(Entry inode) {

@@ -23,7 +23,7 @@ namespace shardfs {
 /// When a file is read, files that lie beside it in the archive are stored in the page cache, so
 /// that the kernel need not ask for them: all that begin in the same window of kWindow bytes, once
 /// a window, where the data set fits into memory; otherwise only those of a frame that had to be
-/// decoded anyway. By a thread of its own: a store waits for pages that a READ holds locked, so a
+/// decoded anyway. By threads of its own: a store waits for pages that a READ holds locked, so a
 /// thread that serves READs would wait for itself.
 ///
 /// Only inodes that the kernel has been told of can be stored into, so told() and forgotten() keep
@@ -41,7 +41,7 @@ class Pusher {
 
   /// Where no thread can be had, nothing is pushed.
   void start();
-  /// Waits for the thread's end, which may be in a read from the archive.
+  /// Waits for the threads' end, which may be in a read from the archive.
   void stop();
 
   /// The kernel has been, or is just being, told of `inode`: because somebody asked for it by name,
@@ -103,7 +103,7 @@ class Pusher {
   std::condition_variable_any changed_;
   std::deque<Job> queue_;  ///< in order of `due`
   std::size_t queued_bytes_ = 0;
-  std::jthread thread_;
+  std::vector<std::jthread> threads_;
 };
 
 }  // namespace shardfs
