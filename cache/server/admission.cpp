@@ -32,11 +32,14 @@ Admission::Admission(Unit units, std::uint64_t archive_bytes)
       window_(std::max<std::uint64_t>(archive_bytes, 1)),
       current_(units),
       last_(units),
+      current_bytes_(units),
+      last_bytes_(units),
       kept_((std::size_t{units} + 63) / 64) {}
 
 void Admission::touch(Unit unit, std::uint32_t times, std::uint64_t bytes) {
   if (unit >= units_) return;
   current_[unit] = saturating_sum(current_[unit], times);
+  current_bytes_[unit] += std::min(bytes, window_);
   if (const std::uint64_t left = window_ - read_; bytes < left) {
     read_ += bytes;
   } else {
@@ -49,6 +52,8 @@ void Admission::end_window() {
   first_window_ = false;
   last_.swap(current_);
   std::ranges::fill(current_, 0);
+  last_bytes_.swap(current_bytes_);
+  std::ranges::fill(current_bytes_, 0);
 }
 
 void Admission::kept(Unit unit) {
@@ -73,6 +78,8 @@ std::optional<Unit> Admission::victim_for(Unit candidate) {
   if (touches(candidate) < touches_needed(0)) return {};
   const Unit victim = coldest_of_next();
   if (touches(candidate) < touches_needed(touches(victim))) return {};
+  // What is read by the megabyte has few touches.
+  if (bytes(candidate) < 2 * bytes(victim)) return {};
   return victim;
 }
 
@@ -84,6 +91,8 @@ std::optional<Unit> Admission::victim_for_space() {
 std::uint64_t Admission::touches(Unit unit) const {
   return std::uint64_t{current_[unit]} + last_[unit];
 }
+
+std::uint64_t Admission::bytes(Unit unit) const { return current_bytes_[unit] + last_bytes_[unit]; }
 
 // REQUIRES: something is kept.
 Unit Admission::coldest_of_next() {

@@ -46,6 +46,15 @@ TEST(Admission, ATouchedVictimNeedsTwiceItsTouchesAndSix) {
   EXPECT_EQ(admission.victim_for(1), 0u);
 }
 
+TEST(Admission, AVictimThatWasReadByTheMegabyteNeedsTwiceItsBytesToo) {
+  Admission admission = one_kept();
+  admission.touch(0, 1, 100);
+  admission.touch(1, 50, 199);
+  EXPECT_EQ(admission.victim_for(1), std::nullopt);
+  admission.touch(1, 1, 1);
+  EXPECT_EQ(admission.victim_for(1), 0u);
+}
+
 TEST(Admission, TouchesOfTheLastWindowCount) {
   Admission admission = one_kept();
   admission.touch(1, 2, 0);
