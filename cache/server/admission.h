@@ -11,8 +11,8 @@
 namespace shardfs {
 
 /// The kept units of one archive and how often each unit was read lately, and how much of it. What
-/// is kept stays kept until another unit is read clearly more often, and twice as much: under shuffled epochs every unit is read alike,
-/// and any replacement would only cost traffic.
+/// is kept stays kept until another unit is read clearly more often, and twice as much: under
+/// shuffled epochs every unit is read alike, and any replacement would only cost traffic.
 ///
 /// Time is counted in windows of as many bytes read as the archive has, that is in epochs where a
 /// job reads all of it. A unit's touches and bytes are those of this window and the last. Units

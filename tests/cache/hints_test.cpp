@@ -34,9 +34,9 @@ std::vector<std::pair<std::uint64_t, std::uint64_t>> fetches(Hints& hints) {
 
 TEST(Hints, RangesCloseTogetherAreFetchedAtOnceInOrderOfPlace) {
   Hints hints(kRoom);
-  const std::vector<HintRange> ranges{{250 * kKiB, 10 * kKiB}, {0, 20 * kKiB}, {8 << 20, kKiB}};
+  const std::vector<HintRange> ranges{{140 * kKiB, 10 * kKiB}, {0, 20 * kKiB}, {8 << 20, kKiB}};
   hints.add(ranges, false);
-  const std::vector<std::pair<std::uint64_t, std::uint64_t>> expected{{0, 260 * kKiB},
+  const std::vector<std::pair<std::uint64_t, std::uint64_t>> expected{{0, 150 * kKiB},
                                                                       {8 << 20, kKiB}};
   EXPECT_THAT(fetches(hints), testing::ContainerEq(expected));
 }
