@@ -21,7 +21,7 @@ void Hints::add(std::span<const HintRange> ranges, bool replace) {
 void Hints::plan(const std::function<bool(const HintRange&)>& is_cached,
                  const std::function<bool()>& goes_on) {
   std::map<std::uint64_t, std::uint64_t> added;
-  while (!listed_.empty() && ahead_ < room_ && goes_on()) {
+  while (!listed_.empty() && ahead_ < room_ && held_.size() < kMostRanges && goes_on()) {
     // A long range is held in pieces that end where units do, because no read goes beyond one.
     HintRange& first = listed_.front();
     const std::uint64_t piece = std::min(first.length, kRequest - first.offset % kRequest);

@@ -103,6 +103,16 @@ TEST(Hints, NoMoreIsHeldThanTheRoomAllowsUntilSomethingIsRead) {
   EXPECT_TRUE(hints.next(nothing_cached));
 }
 
+TEST(Hints, NoMoreRangesArePlannedThanAllowedHoweverSmall) {
+  Hints hints(kRoom);
+  std::vector<HintRange> ranges;
+  for (std::uint64_t i = 0; i < Hints::kMostRanges + 1000; ++i) ranges.push_back({i << 20, 1});
+  hints.add(ranges, false);
+  EXPECT_TRUE(hints.has_plenty());
+  EXPECT_EQ(fetches(hints).size(), Hints::kMostRanges);
+  EXPECT_FALSE(hints.is_empty());
+}
+
 TEST(Hints, WhatLiesFarBehindTheReadersIsDropped) {
   Hints hints(kRoom);
   std::vector<HintRange> ranges;
