@@ -82,9 +82,9 @@ Result<ForeignFacts> scan(const ByteSource& source, LayoutBuilder& layout) {
 }
 
 /// An index that was made for the archive as it is now; nothing if there is none.
-std::optional<Index> find_index(const ForeignOptions& options, const ArchiveState& state,
+std::optional<Index> find_index(std::span<const std::string> paths, const ArchiveState& state,
                                 std::vector<std::string>& notes) {
-  for (const std::string& path : options.read) {
+  for (const std::string& path : paths) {
     auto index = load_index(path);
     if (index && ForeignArchive::state(*index) == state) return *std::move(index);
     if (index) {
@@ -127,7 +127,8 @@ Result<std::unique_ptr<Archive>> open_archive(std::shared_ptr<const ByteSource> 
   std::vector<std::string> notes;
   if (shard.error().message.contains("was a shard")) notes.push_back(shard.error().message);
   SHARDFS_TRY(const ArchiveState state, state_of(*source, options.mtime));
-  if (auto kept = find_index(options, state, notes))
+  const IndexFiles files = options.index_files ? options.index_files() : IndexFiles();
+  if (auto kept = find_index(files.read, state, notes))
     return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
                                 options.cache_bytes);
   // Whoever scans it holds the turn at a piece that stands for all of it.
@@ -135,11 +136,11 @@ Result<std::unique_ptr<Archive>> open_archive(std::shared_ptr<const ByteSource> 
   const DecodedPiece turn = source->find_decoded(kWholeScan, scanned, kScanPatience);
   std::vector<std::string> noted_before;
   if (turn.is_found)
-    if (auto kept = find_index(options, state, noted_before))
+    if (auto kept = find_index(files.read, state, noted_before))
       return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
                                   options.cache_bytes);
   SHARDFS_TRY(Index index, scan_all(*source, state, notes, options.progress));
-  for (const std::string& path : options.save)
+  for (const std::string& path : files.save)
     if (const auto saved = save_index(index, path); !saved) notes.push_back(saved.error().message);
   if (turn.turn) turn.turn->keep(scanned);
   return ForeignArchive::open(std::move(source), std::move(index), std::move(notes),

@@ -17,12 +17,17 @@ namespace shardfs {
 /// Told of a scan how many bytes of the archive are done with, and how many it has; by any thread.
 using ScanProgress = std::function<void(std::uint64_t done, std::uint64_t size)>;
 
+/// Files of an archive's index.
+struct IndexFiles {
+  std::vector<std::string> read;  ///< that may hold it, in this order
+  std::vector<std::string> save;  ///< to keep it in once the archive has been scanned
+};
+
 /// What a foreign archive is opened with.
 struct ForeignOptions {
-  Time mtime;                            ///< of the archive, as fstat(2) tells
-  std::vector<std::string> read;         ///< files that may hold its index, in this order
-  std::vector<std::string> save;         ///< files to keep it in once the archive has been scanned
-  std::uint64_t cache_bytes = 64 << 20;  ///< of decoded blocks that are kept
+  Time mtime;                                    ///< of the archive, as fstat(2) tells
+  std::function<IndexFiles()> index_files = {};  ///< asked for once the archive is found foreign
+  std::uint64_t cache_bytes = 64 << 20;          ///< of decoded blocks that are kept
   ScanProgress progress = {};
 };
 

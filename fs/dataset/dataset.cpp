@@ -119,8 +119,23 @@ CacheOptions options_for(const CacheSettings& settings, const CacheFacts& facts,
   return options;
 }
 
-/// The index of a foreign archive may lie beside it, or in the cache, where there is one: there it
-/// is kept for the other mounts of the job.
+/// The index of a foreign archive may lie beside it, or in the cache's directory, if there is one:
+/// there it is kept for the other mounts of the job, even if the archive is read in place.
+IndexFiles index_files(const FileSource& file, const std::string& path,
+                       const CacheSettings& settings) {
+  IndexFiles files;
+  files.read.push_back(sidecar_path(path));
+  if (settings.save_index) files.save.push_back(files.read.front());
+  if (settings.tier == Tier::None || settings.directory.empty()) return files;
+  const auto directory = CacheDirectory::open(settings.directory);
+  const auto facts = archive_facts(file.fd(), file.name());
+  if (!directory || !facts) return files;
+  files.read.push_back(directory->path() + "/index/" + facts->id.hex());
+  files.save.push_back(files.read.back());
+  return files;
+}
+
+/// `file`, `dataset` and `settings` must outlive the opening.
 Result<ForeignOptions> foreign_options(const FileSource& file, const Dataset& dataset,
                                        const CacheSettings& settings) {
   ForeignOptions options;
@@ -128,14 +143,7 @@ Result<ForeignOptions> foreign_options(const FileSource& file, const Dataset& da
   struct stat st {};
   if (::fstat(file.fd(), &st) != 0) return fail_errno(errno, file.name(), "cannot be looked at");
   options.mtime = {st.st_mtim.tv_sec, static_cast<std::uint32_t>(st.st_mtim.tv_nsec)};
-  options.read.push_back(sidecar_path(dataset.path()));
-  if (settings.save_index) options.save.push_back(options.read.front());
-  if (dataset.tier().tier == Tier::None || settings.directory.empty()) return options;
-  const auto directory = CacheDirectory::open(settings.directory);
-  const auto facts = archive_facts(file.fd(), file.name());
-  if (!directory || !facts) return options;
-  options.read.push_back(directory->path() + "/index/" + facts->id.hex());
-  options.save.push_back(options.read.back());
+  options.index_files = [&] { return index_files(file, dataset.path(), settings); };
   return options;
 }
 

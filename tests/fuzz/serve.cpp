@@ -216,7 +216,7 @@ void serve_any(ByteSpan bytes) { serve_foreign(bytes, {}, true); }
 
 void serve_by_index(ByteSpan bytes, const std::string& path) {
   ForeignOptions options;
-  options.read = {path};
+  options.index_files = [path] { return IndexFiles{{path}, {}}; };
   serve_foreign(bytes, options, false);
 }
 

@@ -52,6 +52,15 @@ ARCHIVES = {
 }
 
 
+def damage_where_only_a_scan_sees_it(archive):
+    """Outside of what the archive's state samples, and with the time of before."""
+    before = archive.stat()
+    with open(archive, "r+b") as file:
+        file.seek(before.st_size // 4)
+        file.write(b"damaged " * 100)
+    os.utime(archive, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def make_tree(root):
     """Some 300 files that compress and some that do not, in directories, with links and holes."""
     make = random.Random(5)
@@ -136,14 +145,31 @@ class ForeignTest(TemporaryTree):
         archive = self.make("tar.gz")
         index = self.dir / "tar.gz.shardfs-index"
         self.assertEqual(self.ok(MKSHARD, "index", archive), f"{index}\n")
-        before = archive.stat()
-        with open(archive, "r+b") as file:  # outside of what is sampled: a scan would find it damaged
-            file.seek(before.st_size // 4)
-            file.write(b"damaged " * 100)
-        self.assertEqual(run(SHARDFS, "ls", archive, "--json").returncode, 2)
-        os.utime(archive, ns=(before.st_atime_ns, before.st_mtime_ns))
+        damage_where_only_a_scan_sees_it(archive)
         self.assertIn("large.bin", self.ok(SHARDFS, "ls", archive))
         self.assertEqual(run(SHARDFS, "verify", archive).returncode, 1)
+        index.unlink()
+        self.assertEqual(run(SHARDFS, "ls", archive).returncode, 2)
+
+    def test_S42_a_cache_directory_keeps_the_index_of_an_archive_that_is_read_in_place(self):
+        archive = self.make("tar.gz")
+        cache = self.dir / "cache"
+        cache.mkdir()
+        with mounted(archive, "--cache-dir", cache, "--tier", "none"):
+            self.assertEqual(list(cache.iterdir()), [])
+        shard = self.dir / "shard.tar"
+        self.ok(MKSHARD, archive, "-o", shard, "-q")
+        with mounted(shard, "--cache-dir", cache):
+            self.assertEqual(list(cache.iterdir()), [], "a shard has its own")
+        with mounted(archive, "--cache-dir", cache):
+            [index] = cache.glob(".shardfs-*/index/*")
+        before = index.stat()
+        with mounted(archive, "--cache-dir", cache) as mountpoint:
+            self.assertTrue((mountpoint / "large.bin").exists())
+            self.assertEqual(index.stat().st_ino, before.st_ino, "another scan writes another one")
+        index.write_bytes(b"damaged")
+        with mounted(archive, "--cache-dir", cache):
+            self.assertEqual(index.stat().st_size, before.st_size)
 
     def test_S42_an_index_of_another_state_is_not_used(self):
         archive = self.make("deflated.zip")
