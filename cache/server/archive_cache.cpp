@@ -40,8 +40,8 @@ constexpr std::uint64_t kSmall = 4096;
 /// A unit that was damaged so often is damaged in the archive: it is left as it is.
 constexpr std::uint8_t kMostDistrust = 2;
 /// Memory for hinted ranges that are ahead of their readers. The least has room for some 800 files
-/// of 20 KB: enough for requests of 3 ms to be on their way 8 at a time, while one reader takes 20
-/// k files a second.
+/// of 20 KB: enough to have eight requests of 3 ms on their way while one reader takes 20,000 files
+/// a second.
 constexpr std::uint64_t kHintsShare = 8, kLeastHints = 16 << 20, kMostHints = 512 << 20;
 /// Hinted units that are made ready before others are looked at.
 constexpr std::size_t kHintedAhead = 16;

@@ -26,7 +26,7 @@ class Hints {
   /// Twice as much makes an epoch a third faster, and has the store send 3.7 times the archive,
   /// not 2.1.
   static constexpr std::uint64_t kGap = 128 << 10;
-  /// Most ranges that are planned or held, however small: planning so many takes some 20 ms.
+  /// Most ranges that are planned or held, however small: planning so many takes some 10 ms.
   static constexpr std::size_t kMostRanges = 32'768;
   /// Most bytes of one request.
   static constexpr std::uint64_t kRequest = 4 << 20;
