@@ -46,8 +46,11 @@ std::optional<Bytes> data_of(struct archive* reader, struct archive_entry* entry
     if (result == ARCHIVE_EOF) return bytes;
     if (result != ARCHIVE_OK || at < 0 || static_cast<std::uint64_t>(at) > size)
       return std::nullopt;
-    // Of a WARC record it gives the empty lines behind it, too.
-    length = std::min<std::uint64_t>(length, size - static_cast<std::uint64_t>(at));
+    const std::uint64_t room = size - static_cast<std::uint64_t>(at);
+    // Of a WARC record it gives the empty lines behind it, too. Otherwise it is a map of holes that
+    // does not fit its file, which bsdtar calls too much data.
+    if (length > room && archive_format(reader) != ARCHIVE_FORMAT_WARC) return std::nullopt;
+    length = std::min<std::uint64_t>(length, room);
     std::copy_n(static_cast<const std::byte*>(part), length, bytes.begin() + at);
   }
 }
