@@ -160,34 +160,6 @@ def tracefs():
 
 
 @contextlib.contextmanager
-def memory_limit(megabytes):
-    """Has all that is started within, and their page cache, share so much memory, as a batch system does.
-
-    Yields whether the kernel lets us.
-    """
-    line = next((line for line in Path("/proc/self/cgroup").read_text().splitlines() if ":memory:" in line), None)
-    root, file = ("/sys/fs/cgroup/memory", "memory.limit_in_bytes") if line else ("/sys/fs/cgroup", "memory.max")
-    line = line or Path("/proc/self/cgroup").read_text().splitlines()[-1]
-    here = Path(root) / line.split(":", 2)[2].lstrip("/")
-    group = here / f"shardfs-bench-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / file).write_text(str(megabytes << 20))
-        (group / "cgroup.procs").write_text(str(os.getpid()))
-    except OSError:
-        with contextlib.suppress(OSError):
-            group.rmdir()
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        (here / "cgroup.procs").write_text(str(os.getpid()))
-        with contextlib.suppress(OSError):  # a server may be about to end
-            group.rmdir()
-
-
-@contextlib.contextmanager
 def fuse_requests(root, counts):
     """Counts by name, in `counts`, the requests the kernel sends to the FUSE mount at `root`.
 

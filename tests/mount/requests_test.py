@@ -1,40 +1,14 @@
 """What the kernel has to ask: counted, because it decides how fast a mount is."""
 
-import contextlib
 import os
 import random
 import unittest
-from pathlib import Path
 
+from memory_group import memory_limit
 from mounted import Mount, MountTest, needs_root, wait_until
 from odd_tree import content
 
 FILES = 400
-MEMORY_GROUPS = Path("/sys/fs/cgroup/memory")
-
-
-@contextlib.contextmanager
-def memory_limit(size: int):
-    """A control group with this process in it, until it calls what it is given; what it started stays. Bytes."""
-    own = next(line.split(":", 2)[2] for line in Path("/proc/self/cgroup").read_text().splitlines()
-               if ":memory:" in line)
-    home = MEMORY_GROUPS / own.lstrip("/") / "cgroup.procs"
-    group = MEMORY_GROUPS / f"shardfs-test-{os.getpid()}"
-    group.mkdir()
-    try:
-        (group / "memory.limit_in_bytes").write_text(str(size))
-        (group / "cgroup.procs").write_text(str(os.getpid()))
-        yield lambda: home.write_text(str(os.getpid()))
-    finally:
-        home.write_text(str(os.getpid()))
-        wait_until(lambda: removed(group), "the end of the control group")
-
-
-def removed(group: Path) -> bool:
-    """Removes a control group if nothing is left in it."""
-    with contextlib.suppress(OSError):
-        group.rmdir()
-    return not group.exists()
 
 
 class Requests(MountTest):
@@ -192,13 +166,14 @@ class Requests(MountTest):
     @needs_root
     def test_neighbours_in_a_frame_are_pushed(self):
         """Where it does not fit, a frame that was decoded anyway still serves all the files in it."""
-        if not (MEMORY_GROUPS / "memory.limit_in_bytes").exists():
-            self.skipTest(f"no memory controller of version 1 at {MEMORY_GROUPS}")
+        leave = self.enter(memory_limit(256 << 20))
+        if leave is None:
+            self.skipTest("no memory control group can be made")
         text = {f"d/{n:03}": b"the same words %03d, " % n * 90 for n in range(200)}
         source = self.tree({**text, "hole": b""}, "text")
         os.truncate(source / "hole", 200 << 20)
         shard = self.pack(source, "tar.zst")
-        with memory_limit(256 << 20) as leave, Mount(shard) as mount:
+        with Mount(shard) as mount:
             leave()
             # 2,560 bytes each with header and padding: 64 KiB hold 25.
             self.assert_pushed(mount, text, "d/000", [f"d/{n:03}" for n in range(1, 25)])
