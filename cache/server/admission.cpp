@@ -32,14 +32,12 @@ Admission::Admission(Unit units, std::uint64_t archive_bytes)
       window_(std::max<std::uint64_t>(archive_bytes, 1)),
       current_(units),
       last_(units),
-      current_bytes_(units),
-      last_bytes_(units),
       kept_((std::size_t{units} + 63) / 64) {}
 
 void Admission::touch(Unit unit, std::uint32_t times, std::uint64_t bytes) {
   if (unit >= units_) return;
-  current_[unit] = saturating_sum(current_[unit], times);
-  current_bytes_[unit] += std::min(bytes, window_);
+  current_[unit].touches = saturating_sum(current_[unit].touches, times);
+  current_[unit].bytes += std::min(bytes, window_);
   if (const std::uint64_t left = window_ - read_; bytes < left) {
     read_ += bytes;
   } else {
@@ -51,9 +49,7 @@ void Admission::touch(Unit unit, std::uint32_t times, std::uint64_t bytes) {
 void Admission::end_window() {
   first_window_ = false;
   last_.swap(current_);
-  std::ranges::fill(current_, 0);
-  last_bytes_.swap(current_bytes_);
-  std::ranges::fill(current_bytes_, 0);
+  std::ranges::fill(current_, Use{});
 }
 
 void Admission::kept(Unit unit) {
@@ -89,10 +85,10 @@ std::optional<Unit> Admission::victim_for_space() {
 }
 
 std::uint64_t Admission::touches(Unit unit) const {
-  return std::uint64_t{current_[unit]} + last_[unit];
+  return std::uint64_t{current_[unit].touches} + last_[unit].touches;
 }
 
-std::uint64_t Admission::bytes(Unit unit) const { return current_bytes_[unit] + last_bytes_[unit]; }
+std::uint64_t Admission::bytes(Unit unit) const { return current_[unit].bytes + last_[unit].bytes; }
 
 // REQUIRES: something is kept.
 Unit Admission::coldest_of_next() {
