@@ -166,13 +166,13 @@ class Requests(MountTest):
     @needs_root
     def test_neighbours_in_a_frame_are_pushed(self):
         """Where it does not fit, a frame that was decoded anyway still serves all the files in it."""
-        leave = self.enter(memory_limit(256 << 20))
+        text = {f"d/{n:03}": b"the same words %03d, " % n * 90 for n in range(200)}
+        source = self.tree({**text, "zeros": b""}, "text")
+        os.truncate(source / "zeros", 600 << 20)
+        shard = self.pack(source, "tar.zst")
+        leave = self.enter(memory_limit(1 << 30))  # of which half is for the data
         if leave is None:
             self.skipTest("no memory control group can be made")
-        text = {f"d/{n:03}": b"the same words %03d, " % n * 90 for n in range(200)}
-        source = self.tree({**text, "hole": b""}, "text")
-        os.truncate(source / "hole", 200 << 20)
-        shard = self.pack(source, "tar.zst")
         with Mount(shard) as mount:
             leave()
             # 2,560 bytes each with header and padding: 64 KiB hold 25.
