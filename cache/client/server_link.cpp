@@ -107,8 +107,11 @@ Result<Packet> Line::call(Message type, ByteSpan payload, std::span<const int> f
   auto heard = start;
   bool pinged = false;
   std::array<pollfd, 2> waits{pollfd{socket_.get(), POLLIN, 0}, pollfd{cancel_, POLLIN, 0}};
+  const milliseconds patience = timeout.value_or(timeout_);
   while (true) {
-    ::poll(waits.data(), waits.size(), static_cast<int>(kPingEvery.count()));
+    const auto left = std::chrono::ceil<milliseconds>(start + patience - Clock::now());
+    const auto pause = std::clamp(left, milliseconds(1), milliseconds(kPingEvery));
+    ::poll(waits.data(), waits.size(), static_cast<int>(pause.count()));
     if (waits[1].revents != 0) return fail(ErrorKind::Interrupted, "cache: unmounting");
     auto packet = receive_packet(socket_.get());
     const auto now = Clock::now();
@@ -119,8 +122,7 @@ Result<Packet> Line::call(Message type, ByteSpan payload, std::span<const int> f
       continue;
     }
     if (packet.error().sys_errno != EAGAIN) return gone(packet.error().message);
-    if (now - start > timeout.value_or(timeout_))
-      return fail_errno(ETIMEDOUT, "cache", "no answer");
+    if (now - start > patience) return fail_errno(ETIMEDOUT, "cache", "no answer");
     if (now - heard > kDeadAfter) return gone("the server does not answer");
     if (!pinged) pinged = send_packet(socket_.get(), Message::Ping).has_value();
   }

@@ -112,7 +112,9 @@ void ArchiveCache::want(Waiter waiter, bool distrusted) {
                                     [&](ByteSpan bytes) { waiter.to->send_bytes(bytes); });
     if (hinted == Hints::Outcome::Here) return;
     if (hinted == Hints::Outcome::Coming) {
-      ranges_[{waiter.offset, waiter.length}].push_back(std::move(waiter));
+      const Range range{waiter.offset, waiter.length};
+      awaited_.insert(range);
+      ranges_[range].push_back(std::move(waiter));
       return;
     }
     if (is_failing(unit)) return want_range(std::move(waiter), &once_);
@@ -260,7 +262,7 @@ std::optional<Work> ArchiveCache::prefetch(Clock::time_point now) {
   if (const auto unit = first_queued(hinted_)) return Work{Work::Kind::Unit, *unit};
   if (hints_.is_empty() || hinted_.size() > kHintedAhead) return std::nullopt;
   // Of a part alone, less lies close together.
-  if (now < rest_of_hints_until_ && !hints_.has_plenty()) return std::nullopt;
+  if (now < rest_of_hints_until_ && !hints_.has_plenty() && awaited_.empty()) return std::nullopt;
   const auto fetch = hints_.next([&](const HintRange& range) { return is_coming(range); },
                                  [&] { return hinted_.size() <= kHintedAhead; });
   if (fetch) return Work{Work::Kind::Prefetch, 0, fetch->offset, fetch->length};
@@ -273,7 +275,14 @@ std::optional<Work> ArchiveCache::stage() {
   while (cursor_ < units() &&
          (states_[cursor_] != State::Absent || is_failing(cursor_) || !may_hold(cursor_)))
     ++cursor_;
-  if (cursor_ == units()) return std::nullopt;
+  if (cursor_ == units()) {
+    // What failed is tried again when all the rest is there.
+    const auto now = Clock::now();
+    const auto again =
+        std::ranges::find_if(failed_, [&](const auto& f) { return f.second <= now; });
+    if (again != failed_.end()) cursor_ = again->first;
+    return again == failed_.end() ? std::nullopt : stage();
+  }
   if (!budget_.take(size_of(cursor_), mirror.is_in_memory())) {
     if (!full_) spdlog::info("{}: {} of {} units fit", store.path(), present_, units());
     full_ = true;
@@ -323,7 +332,6 @@ void ArchiveCache::fetched(Unit unit, const Result<ByteSpan>& bytes, const Resul
   if (!one_place) return answer(waiting, unit * kUnitBytes, bytes);
   // One bad place in a unit is not to fail all files around it.
   failed_[unit] = Clock::now() + kByRanges;
-  cursor_ = unit + 1;  // The rest is staged first.
   for (Waiter& waiter : waiting) want_range(std::move(waiter), &once_);
 }
 
@@ -369,6 +377,7 @@ void ArchiveCache::note_disk(const Error& error) {
 void ArchiveCache::fetched_range(const Work& work, const Result<ByteSpan>& bytes) {
   note_store(bytes);
   auto waiters = ranges_.extract({work.offset, work.length});
+  awaited_.erase({work.offset, work.length});
   if (!waiters.empty()) answer(waiters.mapped(), work.offset, bytes);
 }
 
@@ -387,6 +396,7 @@ void ArchiveCache::prefetched(const Work& work, const Result<ByteSpan>& bytes) {
       continue;
     }
     auto waiters = std::move(at->second);
+    awaited_.erase(at->first);
     at = ranges_.erase(at);
     for (Waiter& waiter : waiters) {
       const auto here = hints_.find(waiter.offset, waiter.length,

@@ -65,7 +65,9 @@ class ArchiveCache {
   /// hinted, that before the rest of the archive in order.
   /// Ranges past the mirror only if `small`.
   [[nodiscard]] std::optional<Work> next(Clock::time_point now, bool small);
-  [[nodiscard]] bool has_demand() const { return !demand_.empty() || !ranges_due_.empty(); }
+  [[nodiscard]] bool has_demand() const {
+    return !demand_.empty() || !ranges_due_.empty() || !awaited_.empty();
+  }
 
   /// The end of a unit's fetch: its bytes as they came, whether they are in the mirror, and their
   /// checksums.
@@ -140,8 +142,9 @@ class ArchiveCache {
   std::map<Range, std::vector<Waiter>> ranges_;  ///< being fetched, or about to be
   std::deque<Unit> demand_;
   std::deque<Range> ranges_due_;
-  std::set<Range> fresh_;  ///< of ranges_due_, those that must come from the store
-  std::set<Range> once_;   ///< and those that are not tried again
+  std::set<Range> awaited_;  ///< of ranges_, those that come because of a hint
+  std::set<Range> fresh_;    ///< of ranges_due_, those that must come from the store
+  std::set<Range> once_;     ///< and those that are not tried again
   std::map<Unit, Clock::time_point> failed_;  ///< units that cannot be read whole, until then
   std::set<Unit> hinted_now_;                 ///< hinted, and on their way
   std::deque<Unit> hinted_;                   ///< to be fetched because a hint said so

@@ -62,24 +62,20 @@ std::optional<Hints::Fetch> Hints::next(const std::function<bool(const HintRange
 
 void Hints::fetched(const Fetch& fetch, std::optional<ByteSpan> bytes) {
   const std::uint64_t end = fetch.offset + fetch.length;
-  auto at = held_.lower_bound(fetch.offset);
-  if (at != held_.begin() && std::prev(at)->first + std::prev(at)->second.length > fetch.offset)
-    --at;
-  while (at != held_.end() && at->first < end) {
+  for (auto at = held_.lower_bound(fetch.offset); at != held_.end() && at->first < end;) {
     auto& [offset, held] = *at;
-    const std::uint64_t from = std::max(offset, fetch.offset);
-    const std::uint64_t to = std::min(offset + held.length, end);
-    if (!bytes || held.turn < passed_) {
+    // What lies only partly in this request, of a list that overlaps, lies whole in another.
+    if (held.here || offset + held.length > end) {
+      ++at;
+    } else if (!bytes || held.turn < passed_) {
       ahead_ -= held.length;
       at = held_.erase(at);
-      continue;
+    } else {
+      const ByteSpan its = bytes->subspan(offset - fetch.offset, held.length);
+      held.bytes.assign(its.begin(), its.end());
+      held.here = true;
+      ++at;
     }
-    held.bytes.resize(held.length);
-    std::ranges::copy(bytes->subspan(from - fetch.offset, to - from),
-                      held.bytes.begin() + static_cast<std::ptrdiff_t>(from - offset));
-    // Of a range in several parts the last one fetched completes it: they are asked for in order.
-    held.here = held.here || to == offset + held.length;
-    ++at;
   }
 }
 

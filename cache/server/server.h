@@ -122,6 +122,7 @@ class Server {
   Budget budget_;                 ///< guarded by mutex_, like all below
   std::map<std::uint64_t, Peer> peers_;
   std::map<ArchiveId, Archive> archives_;
+  ArchiveId served_last_{};
   std::map<std::string, std::uint64_t> unopened_;  ///< mirrors that nobody has open: bytes
   Leases leases_;
   std::unique_ptr<BlockStore> blocks_;            ///< made by the first OPEN, then for good

@@ -54,12 +54,16 @@ std::optional<Server::Job> Server::take_job(std::unique_lock<std::mutex>& lock) 
   while (!stopping_) {
     const auto now = Clock::now();
     if (fetching_ < budget_.limits().store_inflight) {
-      // Whoever is waited for comes first, whichever archive it is of.
+      // Whoever is waited for comes first, whichever archive it is of; else they take turns.
       for (const bool demand : {true, false}) {
-        for (const auto& [id, archive] : archives_) {
+        auto at = archives_.upper_bound(served_last_);
+        for (std::size_t left = archives_.size(); left > 0; --left, ++at) {
+          if (at == archives_.end()) at = archives_.begin();
+          const auto& [id, archive] = *at;
           if (archive->has_demand() != demand) continue;
           auto work = archive->next(now, may_read_small(now));
           if (!work) continue;
+          served_last_ = id;
           if (work->kind == Work::Kind::Range && budget_.limits().store_rate != 0)
             small_allowed_ -= 1;
           return Job{archive, *work,

@@ -76,7 +76,7 @@ Result<void> FileSource::read_shared(std::uint64_t offset, std::span<std::byte> 
     changed_.wait_for(lock, pause, [&] { return cancelled_; });
   }
   --reading_;
-  changed_.notify_one();
+  changed_.notify_all();  // Some wait for their next try, not for this.
   return done;
 }
 

@@ -148,6 +148,29 @@ TEST(Hints, TheRoomIsFilledByWhatIsNotPlannedYet) {
   EXPECT_FALSE(hints.has_plenty());
 }
 
+TEST(Hints, AListThatOverlapsTheOneBeforeGetsAllOfItsOwn) {
+  Hints hints(kRoom);
+  hints.add(std::vector<HintRange>{{5 << 20, 1 << 20}}, false);
+  const auto part = hints.next(nothing_cached);
+  hints.add(std::vector<HintRange>{{4 << 20, 4 << 20}}, false);
+  const auto whole = hints.next(nothing_cached);
+  ASSERT_TRUE(part && whole);
+  const auto nothing = [](ByteSpan) { FAIL() << "given before it came"; };
+  const Bytes wanted = content(*whole);
+  // The end of the longer range comes first, with the shorter one.
+  for (const auto& fetch : {Hints::Fetch{7 << 20, 1 << 20}, *part}) {
+    hints.fetched(fetch, content(fetch));
+    EXPECT_EQ(hints.find(4 << 20, kKiB, nothing), Hints::Outcome::Coming);
+  }
+  hints.fetched(*whole, wanted);
+  for (const std::uint64_t at : {0, 1 << 20}) {
+    const auto right = [&](ByteSpan bytes) {
+      EXPECT_TRUE(std::ranges::equal(bytes, ByteSpan(wanted).subspan(at, kKiB)));
+    };
+    EXPECT_EQ(hints.find((4 << 20) + at, kKiB, right), Hints::Outcome::Here);
+  }
+}
+
 TEST(Hints, WhatCouldNotBeFetchedIsForgotten) {
   Hints hints(kRoom);
   const std::vector<HintRange> ranges{{0, 4096}};
