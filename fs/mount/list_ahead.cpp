@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <future>
 #include <system_error>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include "fs/base/own_descriptors.h"
 #include "fs/base/unique_fd.h"
 #include "fs/mount/unmount.h"
 
@@ -30,7 +32,15 @@ ListAhead::~ListAhead() { stop(); }
 
 void ListAhead::start() {
   try {
-    thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
+    std::promise<Result<void>> apart;
+    reader_ = std::jthread([this, &apart](const std::stop_token& stop) {
+      const auto done = own_descriptors();
+      apart.set_value(done);
+      if (done) read_ahead(stop);
+    });
+    const auto done = apart.get_future().get();
+    if (!done) return spdlog::warn("directories are not listed ahead: {}", done.error().message);
+    dropper_ = std::jthread([this](const std::stop_token& stop) { drop(stop); });
     started_ = true;
   } catch (const std::system_error& error) {
     spdlog::warn("directories are not listed ahead: no thread: {}", error.what());
@@ -38,8 +48,9 @@ void ListAhead::start() {
 }
 
 void ListAhead::stop() {
-  thread_.request_stop();
-  if (thread_.joinable()) thread_.join();
+  for (std::jthread* thread : {&reader_, &dropper_}) thread->request_stop();
+  for (std::jthread* thread : {&reader_, &dropper_})
+    if (thread->joinable()) thread->join();
 }
 
 void ListAhead::asked(Entry directory) {
@@ -53,7 +64,7 @@ void ListAhead::asked(Entry directory) {
     if (!done_.insert(directory)) return;
     queue_.push_back(directory);
   }
-  changed_.notify_one();
+  changed_.notify_all();
 }
 
 std::uint32_t ListAhead::enough(Entry directory, std::uint32_t children) const {
@@ -83,7 +94,7 @@ bool ListAhead::tells_all(Entry directory, std::uint64_t offset) {
   return false;
 }
 
-void ListAhead::run(const std::stop_token& stop) {
+void ListAhead::read_ahead(const std::stop_token& stop) {
   std::unique_lock lock(mutex_);
   while (changed_.wait(lock, stop, [this] { return !queue_.empty(); })) {
     const Entry directory = queue_.front();
@@ -92,6 +103,24 @@ void ListAhead::run(const std::stop_token& stop) {
     list(directory, stop);
     lock.lock();
   }
+}
+
+void ListAhead::drop(const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  while (changed_.wait(lock, stop, [this] { return dropping_.has_value(); })) {
+    lock.unlock();
+    fuse_lowlevel_notify_inval_inode(session_, view_.inode(*dropping_), 0, 0);
+    lock.lock();
+    dropping_.reset();
+    changed_.notify_all();
+  }
+}
+
+void ListAhead::have_dropped(Entry directory, const std::stop_token& stop) {
+  std::unique_lock lock(mutex_);
+  dropping_ = directory;
+  changed_.notify_all();
+  changed_.wait(lock, stop, [this] { return !dropping_.has_value(); });
 }
 
 void ListAhead::read_whole(int directory, const std::stop_token& stop) {
@@ -114,7 +143,7 @@ void ListAhead::list(Entry directory, const std::stop_token& stop) {
   // are whole now, even if somebody is in the midst of that listing: the kernel never again keeps
   // a directory of which a part was taken from it before.
   if (told_all_) return;
-  fuse_lowlevel_notify_inval_inode(session_, view_.inode(directory), 0, 0);
+  have_dropped(directory, stop);
   ::lseek(fd.get(), 0, SEEK_SET);
   read_whole(fd.get(), stop);
 }

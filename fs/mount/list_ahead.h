@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <mutex>
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <thread>
@@ -28,7 +29,9 @@ namespace shardfs {
 /// to directories, those listed next tell all at once.
 ///
 /// The thread holds the directory open while it reads it (two or three microseconds a file), and
-/// the mount is in use as long.
+/// the mount is in use as long. It has no descriptor of the mount's device, so that it cannot keep
+/// a process from ending that is killed: what waits for answers then waits until all of them are
+/// closed, and cannot be killed itself.
 class ListAhead {
  public:
   /// `tree` must outlive this object. `directory`: absolute, where `view` is mounted, with the
@@ -42,7 +45,7 @@ class ListAhead {
 
   /// Before the first request. Where no thread can be had, nothing is listed ahead.
   void start();
-  /// Waits for the thread's end, which is at most one request away.
+  /// Waits for the threads' end, which is at most one request away.
   void stop();
 
   /// The kernel has asked for a name in `directory`. Any thread; never waits.
@@ -64,7 +67,10 @@ class ListAhead {
   static constexpr std::uint32_t kTryEvery = 16;
 
  private:
-  void run(const std::stop_token& stop);
+  void read_ahead(const std::stop_token& stop);
+  void drop(const std::stop_token& stop);
+  /// Has the kernel drop what it keeps of the listing.
+  void have_dropped(Entry directory, const std::stop_token& stop);
   void list(Entry directory, const std::stop_token& stop);
   static void read_whole(int directory, const std::stop_token& stop);
   [[nodiscard]] bool expects_more();
@@ -89,7 +95,9 @@ class ListAhead {
   std::condition_variable_any changed_;
   std::unordered_map<Entry, std::uint32_t> asked_;  ///< names asked for; guarded by mutex_
   std::deque<Entry> queue_;                         ///< guarded by mutex_
-  std::jthread thread_;
+  std::optional<Entry> dropping_;                   ///< guarded by mutex_ until it is set
+  std::jthread reader_;                             ///< goes through the mount
+  std::jthread dropper_;                            ///< talks to its device
 };
 
 }  // namespace shardfs

@@ -266,6 +266,7 @@ struct Reading {
   Entry entry;
   std::uint64_t offset;
   std::size_t size;
+  bool first;  ///< of this file, as far as is known
   std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
 };
 
@@ -284,7 +285,7 @@ bool answer(const Reading& reading, Wait wait) {
   served.counters.count_read(got.value_or(0), std::chrono::steady_clock::now() - reading.since);
   if (!got) return reply_failure(reading.request, reading.entry, got.error()), true;
   fuse_reply_buf(reading.request, reinterpret_cast<const char*>(buffer.data()), *got);
-  served.pusher->offer(reading.entry, std::move(decoded));
+  served.pusher->offer(reading.entry, reading.first, std::move(decoded));
   return true;
 }
 
@@ -292,8 +293,9 @@ bool answer(const Reading& reading, Wait wait) {
 // others waiting.
 void read(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset, fuse_file_info*) {
   Served& served = begin(request, Op::Read);
-  const Reading reading{request, served.view.entry(inode), static_cast<std::uint64_t>(offset),
-                        size};
+  const Entry entry = served.view.entry(inode);
+  const Reading reading{request, entry, static_cast<std::uint64_t>(offset), size,
+                        served.pusher->asked(entry)};
   if (answer(reading, Wait::No)) return;
   served.slow->run([reading] { answer(reading, Wait::Yes); });
 }

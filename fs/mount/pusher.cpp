@@ -29,14 +29,6 @@ std::size_t held_by(const std::shared_ptr<const DecodedBlock>& block) {
   return block ? block->bytes.size() : 0;
 }
 
-int notify_store(fuse_session* session, std::uint64_t inode, ByteSpan bytes) {
-  fuse_bufvec buffer = {};
-  buffer.count = 1;
-  buffer.buf[0].size = bytes.size();
-  buffer.buf[0].mem = const_cast<std::byte*>(bytes.data());
-  return fuse_lowlevel_notify_store(session, inode, 0, &buffer, FUSE_BUF_NO_SPLICE);
-}
-
 }  // namespace
 
 Pusher::Pusher(fuse_session* session, const Archive& archive, bool whole_windows, const View& view,
@@ -74,18 +66,17 @@ void Pusher::forgotten(Entry inode) {
   cached_.erase(inode);
 }
 
-void Pusher::offer(Entry inode, std::shared_ptr<const DecodedBlock> block) {
+void Pusher::offer(Entry inode, bool first, std::shared_ptr<const DecodedBlock> block) {
   if (whole_windows_) {
     offer_window(inode);
   } else if (block) {
-    enqueue({Clock::now(), inode, std::move(block), {}});
+    enqueue({Clock::now(), inode, first, std::move(block), {}});
   }
 }
 
 // Without a neighbour to push (no listing yet, data in shuffled order) the window stays to be
 // offered.
 void Pusher::offer_window(Entry inode) {
-  cached_.insert(inode);
   if (archive_.tree().file_size(inode) > Archive::kWindowTail) return;
   const auto position = archive_.tree().position(inode);
   if (!position || windows_.contains(*position / kWindow)) return;
@@ -93,7 +84,7 @@ void Pusher::offer_window(Entry inode) {
       !(is_wanted(inode - 1) && are_adjacent(inode - 1, inode))) {
     return;
   }
-  if (windows_.insert(*position / kWindow)) enqueue({Clock::now(), inode, nullptr, {}});
+  if (windows_.insert(*position / kWindow)) enqueue({Clock::now(), inode, true, nullptr, {}});
 }
 
 /// Whether the data of `second` follow those of `first` in the archive, but for headers and
@@ -118,8 +109,9 @@ void Pusher::enqueue(Job job) {
 }
 
 void Pusher::run(const std::stop_token& stop) {
+  StoreThread device(session_);
   Job job;
-  while (next(stop, job)) work(std::exchange(job, {}));
+  while (next(stop, job)) work(std::exchange(job, {}), device);
 }
 
 bool Pusher::next(const std::stop_token& stop, Job& job) {
@@ -139,29 +131,28 @@ bool Pusher::next(const std::stop_token& stop, Job& job) {
   return false;
 }
 
-void Pusher::work(Job job) {
+void Pusher::work(Job job, StoreThread& device) {
   if (!job.block) {
     const auto window = archive_.window(job.read, kWindow);
     if (!window) return;  // Whoever reads what is damaged there will be told.
     job.block = *window;
   }
-  const bool first = job.again.empty();
-  std::vector<Entry> not_there;
-  std::swap(job.again, not_there);
-  if (first) {
-    if (!whole_windows_) note_read(job);
-    push_neighbours(job);
+  const std::vector<Entry> again = std::exchange(job.again, {});
+  Batch batch;
+  if (again.empty()) {
+    if (!whole_windows_ && !job.first) note_dropped(job);
+    push_neighbours(job, batch);
   } else {
-    for (const Entry file : not_there) push(job, file);
+    for (const Entry file : again) push(job, file, batch);
   }
+  store(job, batch, device);
   job.due = Clock::now() + kRetryAfter;
-  if (first && !job.again.empty()) enqueue(std::move(job));
+  if (again.empty() && !job.again.empty()) enqueue(std::move(job));
 }
 
 // Asked for a file that it had been given, the kernel has dropped pages; the neighbours' most
 // likely too.
-void Pusher::note_read(const Job& job) {
-  if (cached_.insert(job.read)) return;
+void Pusher::note_dropped(const Job& job) {
   const auto siblings = archive_.tree().child_range(archive_.tree().parent(job.read));
   if (!siblings) return;
   const Entry low = std::max(siblings->first, job.read - std::min(job.read, kReach));
@@ -170,41 +161,43 @@ void Pusher::note_read(const Job& job) {
   cached_.insert(job.read);
 }
 
-void Pusher::push_neighbours(Job& job) {
+void Pusher::push_neighbours(const Job& job, Batch& batch) {
   const auto siblings = archive_.tree().child_range(archive_.tree().parent(job.read));
   if (!siblings) return;
-  push_beside(job, job.read + 1, siblings->first + siblings->count, 1);
-  push_beside(job, job.read - 1, siblings->first - 1, -1);
+  push_beside(job, job.read + 1, siblings->first + siblings->count, 1, batch);
+  push_beside(job, job.read - 1, siblings->first - 1, -1, batch);
 }
 
 // Files of the block from entry `from` on, up to the first that does not lie in it whole.
-void Pusher::push_beside(Job& job, Entry from, Entry to, int step) {
+void Pusher::push_beside(const Job& job, Entry from, Entry to, int step, Batch& batch) {
   Entry left = kReach;
   for (Entry e = from; e != to && left > 0; e += static_cast<Entry>(step), --left) {
     const auto inode = archive_.tree().inode(e);
     if (!inode) return;
     if (*inode != e || archive_.tree().file_size(e) == 0) continue;
     if (!archive_.holds(*job.block, e)) return;
-    push(job, e);
+    push(job, e, batch);
   }
 }
 
-// A file that the kernel does not know yet is put on the list of those to be tried again.
-void Pusher::push(Job& job, Entry inode) {
-  if (!told_.contains(inode) || !cached_.insert(inode)) return;
-  const Outcome outcome = store(*job.block, inode);
-  if (outcome != Outcome::Stored) cached_.erase(inode);
-  if (outcome == Outcome::NotThere) job.again.push_back(inode);
+void Pusher::push(const Job& job, Entry inode, Batch& batch) {
+  if (!told_.contains(inode) || cached_.contains(inode)) return;
+  const auto bytes = archive_.contents_in(*job.block, inode);
+  if (bytes && bytes->size() <= kMaxStore) batch.emplace_back(inode, *bytes);
 }
 
-Pusher::Outcome Pusher::store(const DecodedBlock& block, Entry inode) {
-  const auto bytes = archive_.contents_in(block, inode);
-  if (!bytes || bytes->size() > kMaxStore) return Outcome::Failed;
-  const int result = notify_store(session_, view_.inode(inode), *bytes);
-  if (result == -ENOENT) return Outcome::NotThere;
-  if (result != 0) return Outcome::Failed;
-  counters_.count_pushed(bytes->size());
-  return Outcome::Stored;
+// A file that the kernel does not know yet is put on the list of those to be tried again.
+void Pusher::store(Job& job, const Batch& batch, StoreThread& device) {
+  if (batch.empty()) return;
+  device.run([&](const StoreThread::Store& store) {
+    for (const auto& [inode, bytes] : batch) {
+      if (!cached_.insert(inode)) continue;  // It is being read meanwhile.
+      const int result = store(view_.inode(inode), bytes);
+      if (result == 0) counters_.count_pushed(bytes.size());
+      if (result != 0) cached_.erase(inode);
+      if (result == -ENOENT) job.again.push_back(inode);
+    }
+  });
 }
 
 }  // namespace shardfs

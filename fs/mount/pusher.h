@@ -9,11 +9,13 @@
 #include <mutex>
 #include <stop_token>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "fs/archive/archive.h"
 #include "fs/base/atomic_set.h"
 #include "fs/mount/counters.h"
+#include "fs/mount/store_thread.h"
 #include "fs/mount/view.h"
 
 struct fuse_session;
@@ -54,9 +56,13 @@ class Pusher {
   /// The kernel has dropped `inode`, and its pages with it. Any thread.
   void forgotten(Entry inode);
 
-  /// `inode` was read, and `block` had to be decoded for it, if not null. To be called after the
-  /// reply, by any thread; never waits. Dropped when more than kMaxQueuedBytes are waiting.
-  void offer(Entry inode, std::shared_ptr<const DecodedBlock> block);
+  /// `inode` is being read: it is not to be pushed. Whether it is so for the first time, as far as
+  /// is known. Any thread.
+  bool asked(Entry inode) { return cached_.insert(inode); }
+  /// `inode` was read, `first` as asked() said, and `block` had to be decoded for it, if not null.
+  /// To be called after the reply, by any thread; never waits. Dropped when more than
+  /// kMaxQueuedBytes are waiting.
+  void offer(Entry inode, bool first, std::shared_ptr<const DecodedBlock> block);
 
   /// Bytes of the archive's stream, some 50 files of 20 KB.
   static constexpr std::uint64_t kWindow = 1 << 20;
@@ -67,14 +73,15 @@ class Pusher {
   struct Job {
     Clock::time_point due;
     Entry read = 0;                             ///< the file that was read
+    bool first = true;                          ///< for the first time, as far as is known
     std::shared_ptr<const DecodedBlock> block;  ///< none yet: the window of `read`
     std::vector<Entry> again;                   ///< only these, which have been tried before
   };
-  enum class Outcome : std::uint8_t { Stored, NotThere, Failed };
+  using Batch = std::vector<std::pair<Entry, ByteSpan>>;
 
   void run(const std::stop_token& stop);
   [[nodiscard]] bool next(const std::stop_token& stop, Job& job);
-  void work(Job job);
+  void work(Job job, StoreThread& device);
   void enqueue(Job job);
   void offer_window(Entry inode);
   /// The kernel knows the file, does not have its bytes, and nobody is about to read it. (Which
@@ -83,11 +90,11 @@ class Pusher {
     return listed_.contains(inode) && !cached_.contains(inode);
   }
   [[nodiscard]] bool are_adjacent(Entry first, Entry second) const;
-  void note_read(const Job& job);
-  void push_neighbours(Job& job);
-  void push_beside(Job& job, Entry from, Entry to, int step);
-  void push(Job& job, Entry inode);
-  [[nodiscard]] Outcome store(const DecodedBlock& block, Entry inode);
+  void note_dropped(const Job& job);
+  void push_neighbours(const Job& job, Batch& batch);
+  void push_beside(const Job& job, Entry from, Entry to, int step, Batch& batch);
+  void push(const Job& job, Entry inode, Batch& batch);
+  void store(Job& job, const Batch& batch, StoreThread& device);
 
   fuse_session* session_;
   const Archive& archive_;

@@ -272,6 +272,8 @@ Result<void> Session::serve(const std::function<void()>& ready) {
   final_stats_ = stats_json(served_);
   // Readers that wait for shared storage get an error now.
   served_.dataset.cancel();
+  // As long as requests are answered: a store waits for a page that a READ holds.
+  pusher_->stop();
   // The loop sleeps until told, even when the session is over.
   fuse_session_exit(session_);
   pollfd ended{loop_ended.get(), POLLIN, 0};
@@ -282,7 +284,6 @@ Result<void> Session::serve(const std::function<void()>& ready) {
   mounted_ = false;
   slow_.stop();
   reports_.stop();
-  pusher_->stop();
   if (number == 0 && failed != 0) {
     return fail_errno(std::abs(failed), served_.directory, "cannot go on serving");
   }

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import random
 import signal
 import subprocess
 import time
@@ -303,6 +304,25 @@ class Session(MountTest):
             self.assertEqual(os.listdir(mount.path), [])
             mount.start()
             self.assertEqual((mount.path / "file").read_bytes(), b"content")
+
+    def test_S30_killed_at_work(self):
+        """Whoever waits for it gets an error, and no thread of it stays in the kernel."""
+        files = {f"{n // 100:02}/{n:04}": random.Random(n).randbytes(8_000) for n in range(3000)}
+        shard = self.pack(self.tree(files, "many"))
+        commands = ("find . -ls", "tar -cf - . | cat", "cat */*", "cat 1*/* 2*/* 0*/*")
+        for turn in range(12):
+            with self.subTest(turn), Mount(shard) as mount:
+                users = [subprocess.Popen(["sh", "-c", command], cwd=mount.path, stdout=subprocess.DEVNULL,
+                                          stderr=subprocess.DEVNULL) for command in commands]
+                for user in users:
+                    self.addCleanup(user.wait)
+                    self.addCleanup(user.kill)
+                time.sleep(random.Random(turn).uniform(0.02, 0.1))
+                os.kill(mount.pid, signal.SIGKILL)
+                wait_until(lambda pid=mount.pid: not alive(pid), "the daemon's end")
+                for user in users:
+                    user.wait(20)
+                self.assertEqual(mount.umount().returncode, 0)
 
     def test_S30_killed_with_auto_unmount(self):
         for user in (None, NOBODY) if os.geteuid() == 0 else (None,):

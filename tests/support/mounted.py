@@ -49,11 +49,12 @@ def is_mounted(directory) -> bool:
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; one that only waits to be collected does not."""
+    """Whether the process, or a thread that its end has left, runs; what only waits to be collected does not."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
-    except FileNotFoundError:
+            runs = file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+        return runs or len(os.listdir(f"/proc/{pid}/task")) > 1
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -115,7 +116,7 @@ class Mount:
             if result.returncode != 0:
                 problem = f"umount: exit {result.returncode}: {result.stderr}"
         if is_mounted(self.path):
-            subprocess.run(["umount", "-l", self.path], check=False)
+            subprocess.run(["umount", "-fl", self.path], check=False)  # -f ends the kernel's waiting
         if self.pid is not None and alive(self.pid):
             with contextlib.suppress(AssertionError):
                 wait_until(lambda: not alive(self.pid), "the daemon's end", 10)
