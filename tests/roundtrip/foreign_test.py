@@ -264,7 +264,7 @@ class ForeignTest(TemporaryTree):
                 archive.unlink()
 
     def test_S41_what_a_format_checks_is_checked(self):
-        for name in ("deflated.zip", "tar.gz", "tar.bz2", "tar.xz", "pzstd.tar.zst"):
+        for name in ("deflated.zip", "by-file.7z", "solid.7z", "tar.gz", "tar.bz2", "tar.xz", "pzstd.tar.zst"):
             with self.subTest(name):
                 archive = self.make(name)
                 tree = self.extract(archive)

@@ -14,6 +14,13 @@ namespace shardfs {
 /// Blocks of more bytes are decoded in steps, and an archive that has one counts as Sequential.
 /// Some twice what `xz -T` makes at its default level (24 MiB).
 inline constexpr std::uint64_t kMaxWhole = 64 * 1024 * 1024;
+/// And those of more packed bytes: what does not compress becomes a little more, but empty frames
+/// may make any number of them.
+inline constexpr std::uint64_t kMostPacked = kMaxWhole + kMaxWhole / 4;
+
+/// In blocks of at least as many bytes it matters that all that is before must be decoded too: an
+/// archive that has one counts as Frame.
+inline constexpr std::uint64_t kReadInPlace = 64 * 1024;
 
 /// One block, as LayoutBuilder::add() was told of it.
 struct ForeignBlock {

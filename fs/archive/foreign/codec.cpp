@@ -43,6 +43,8 @@ std::unique_ptr<MethodDecoder> new_decoder(Method method) {
     case Method::XzBlock:
     case Method::XzStream:
     case Method::ZipLzma:
+    case Method::Lzma:
+    case Method::Lzma2:
       return std::make_unique<LzmaDecoder>();
     case Method::Bzip2Block:
     case Method::Bzip2Stream:
@@ -88,6 +90,10 @@ Result<Method> method_of(const Coder& coder) {
       return Method::ZipMember;
     case Codec::Squashfs:
       return squashfs_method(coder.parameter);
+    case Codec::Lzma:
+      return Method::Lzma;
+    case Codec::Lzma2:
+      return Method::Lzma2;
   }
   return fail(ErrorKind::Unsupported,
               fmt::format("codec {} is not known", static_cast<unsigned>(coder.codec)));

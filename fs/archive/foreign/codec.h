@@ -25,6 +25,8 @@ enum class Codec : std::uint8_t {
   Zip = 10,     ///< a zip member, from its local header on
   Squashfs = 11,  ///< one block of a squashfs image; parameter: its compressor's number
   Member = 12,    ///< a member that libarchive reads; offset: its number
+  Lzma = 13,      ///< LZMA without header or end; parameter: lc + 9 × (lp + 5 × pb)
+  Lzma2 = 14,     ///< LZMA2 without header
 };
 
 /// A way of compressing, as it is written down once for all the blocks that it made.
@@ -40,10 +42,15 @@ struct BlockStart {
   /// ones for Bzip2.
   unsigned bits = 0;
   Bytes window;  ///< Deflate: the up to 32 KiB decoded before it
-  /// Deflate: XXH3-64 of what the block decodes to, as the method has no checksum there; 0: not
-  /// known. Decoders do not look at it.
+  /// Of what the block decodes to, as the method has none there: XXH3-64; of Lzma and Lzma2 its
+  /// CRC-32, and kIsCrc. 0: not known. Decoders do not look at it.
   std::uint64_t checksum = 0;
+  static constexpr std::uint64_t kIsCrc = std::uint64_t{1} << 32;
 };
+
+/// Largest window of a decoder that works in parts, 2^n bytes: what `zstd -d` takes unasked, and
+/// twice that of `xz -9`.
+inline constexpr unsigned kWindowLog = 27;
 
 /// Decodes one block, in steps. One thread at a time.
 class Decoder {

@@ -74,7 +74,7 @@ void LzmaDecoder::trim() {
 
 /// Collects what start() needs; false: more must come.
 bool LzmaDecoder::take_header(ByteSpan& in) {
-  if (job_.method == Method::XzStream) return true;
+  if (job_.method != Method::XzBlock && job_.method != Method::ZipLzma) return true;
   const std::size_t fixed = job_.method == Method::XzBlock ? 1 : kZipHead;
   const auto fill_to = [&](std::size_t size) {
     const std::size_t part = std::min(in.size(), size - std::min(size, header_.size()));
@@ -89,8 +89,8 @@ bool LzmaDecoder::take_header(ByteSpan& in) {
 
 Result<void> LzmaDecoder::start() {
   if (job_.method == Method::XzBlock) return start_block();
-  if (job_.method == Method::ZipLzma) return start_zip();
-  return check(lzma_stream_decoder(&stream_, kMemoryLimit, 0));
+  if (job_.method == Method::XzStream) return check(lzma_stream_decoder(&stream_, kMemoryLimit, 0));
+  return job_.method == Method::ZipLzma ? start_zip() : start_plain();
 }
 
 /// Cuts the dictionary down to what is decoded, if that is known (nothing can be farther back), and
@@ -127,11 +127,26 @@ Result<void> LzmaDecoder::start_block() {
 
 Result<void> LzmaDecoder::start_zip() {
   if (header_.size() != kZipHead + kProperties) return damaged("lzma", "no LZMA properties");
+  return start_raw(LZMA_FILTER_LZMA1, ByteSpan(header_).subspan(kZipHead));
+}
+
+/// With the largest dictionary: who made the block knows that it takes no more.
+Result<void> LzmaDecoder::start_plain() {
+  if (job_.method == Method::Lzma2) {
+    constexpr std::byte kSize{2 * (kWindowLog - 12)};  // of the dictionary, as LZMA2 writes it
+    return start_raw(LZMA_FILTER_LZMA2, std::array{kSize});
+  }
+  Bytes properties{std::byte(job_.parameter)};
+  append(properties, std::uint32_t{1} << kWindowLog);
+  return start_raw(LZMA_FILTER_LZMA1, properties);
+}
+
+Result<void> LzmaDecoder::start_raw(lzma_vli method, ByteSpan properties) {
   Filters filters;
-  filters.list[0].id = LZMA_FILTER_LZMA1;
-  const auto* properties = reinterpret_cast<const std::uint8_t*>(header_.data()) + kZipHead;
-  SHARDFS_CHECK(
-      check(lzma_properties_decode(filters.list.data(), nullptr, properties, kProperties)));
+  filters.list[0].id = method;
+  SHARDFS_CHECK(check(lzma_properties_decode(
+      filters.list.data(), nullptr, reinterpret_cast<const std::uint8_t*>(properties.data()),
+      properties.size())));
   SHARDFS_CHECK(fit(filters.list.data()));
   return check(lzma_raw_decoder(&stream_, filters.list.data()));
 }

@@ -34,13 +34,15 @@ enum class Method : std::uint8_t {
   Bzip2Stream,
   Lz4,
   Squashfs,  ///< a block of one of the compressors that only libsquashfuse undoes
-  ZipMember
+  ZipMember,
+  Lzma,  ///< without a header
+  Lzma2
 };
-constexpr std::size_t kMethods = 13;
+constexpr std::size_t kMethods = 15;
 
 struct Job {
   Method method = Method::Stored;
-  unsigned parameter = 0;             ///< check of XzBlock, compressor of Squashfs
+  unsigned parameter = 0;             ///< check of XzBlock, compressor of Squashfs, lc… of Lzma
   const BlockStart* start = nullptr;  ///< used by begin() only; Deflate and Bzip2Block
   /// The block is given whole, in one step, and so much of it is wanted, in one array. Not set: it
   /// comes and goes in parts.
@@ -63,10 +65,6 @@ class MethodDecoder : public Decoder {
 
 /// Memory that a decoder may keep between two blocks, bytes. A thread has up to one of each method.
 constexpr std::uint64_t kKeptMemory = 16 * 1024 * 1024;
-
-/// Largest window of a decoder that works in parts, bytes: what `zstd -d` takes unasked, and twice
-/// that of `xz -9`.
-constexpr unsigned kWindowLog = 27;
 
 [[nodiscard]] std::unique_ptr<MethodDecoder> new_decoder(Method method);
 
@@ -163,6 +161,8 @@ class LzmaDecoder final : public MethodDecoder {
   Result<void> start();
   Result<void> start_block();
   Result<void> start_zip();
+  Result<void> start_plain();
+  Result<void> start_raw(lzma_vli method, ByteSpan properties);
   Result<void> fit(lzma_filter* filters);
 
   lzma_stream stream_ = LZMA_STREAM_INIT;

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include <fmt/format.h>
+#include <zlib.h>
 
 #include "fs/archive/verify.h"
 #include "fs/base/checksum.h"
@@ -55,6 +56,14 @@ bool ends_by_itself(Codec codec) {
   }
 }
 
+/// As in BlockStart::checksum.
+std::uint64_t checksum_of(const ForeignBlock& block, ByteSpan decoded) {
+  if (block.coder.codec != Codec::Lzma && block.coder.codec != Codec::Lzma2)
+    return checksum64(decoded);
+  return BlockStart::kIsCrc |
+         ::crc32_z(0, reinterpret_cast<const Bytef*>(decoded.data()), decoded.size());
+}
+
 /// Where a block lies in the file, in bytes.
 std::uint64_t bytes_of(const ForeignBlock& block, std::uint64_t& offset) {
   if (block.coder.codec != Codec::Bzip2) {
@@ -63,6 +72,11 @@ std::uint64_t bytes_of(const ForeignBlock& block, std::uint64_t& offset) {
   }
   offset = block.offset / 8;
   return (block.offset % 8 + block.packed + 7) / 8;
+}
+
+std::uint64_t packed_bytes(const ForeignBlock& block) {
+  std::uint64_t offset = 0;
+  return bytes_of(block, offset);
 }
 
 }  // namespace
@@ -123,9 +137,12 @@ Result<void> ForeignArchive::read_source(const Request& request, std::uint64_t b
   return {};
 }
 
-Result<void> ForeignArchive::take_slice(const Request& request, const ForeignBlock& block,
-                                        std::uint64_t skip, std::span<std::byte> out) const {
+Result<void> ForeignArchive::take_slice(const Request& request, std::uint64_t b,
+                                        const ForeignBlock& block, std::uint64_t skip,
+                                        std::span<std::byte> out) const {
   const std::uint64_t begin = block.offset + skip;
+  if (begin > stream_size() || out.size() > stream_size() - begin)
+    return bad(request, b, block, "its data lie nowhere");
   Request part{request.inode, begin, begin + out.size(), out.data(), request.decoded,
                request.wait,  true,  request.for_piece};
   return fill(part);
@@ -145,12 +162,13 @@ Result<void> ForeignArchive::take(Request& request, std::uint64_t b, const Forei
     case Codec::Slice:
       if (request.in_slice || skip > block.packed || out.size() > block.packed - skip)
         return bad(request, b, block, "its data lie nowhere");
-      return take_slice(request, block, skip, out);
+      return take_slice(request, b, block, skip, out);
     default:
       if (!request.for_piece && is_kept(block))
         return take_kept(request, block.position + skip, out);
-      return block.length > kMaxWhole ? take_streamed(request, b, block, skip, out)
-                                      : take_decoded(request, b, block, skip, out);
+      return block.length > kMaxWhole || packed_bytes(block) > kMostPacked
+                 ? take_streamed(request, b, block, skip, out)
+                 : take_decoded(request, b, block, skip, out);
   }
 }
 
@@ -223,7 +241,7 @@ Result<void> ForeignArchive::take_kept(const Request& request, std::uint64_t pos
 
 Result<Piece> ForeignArchive::piece(const Request& request, std::uint64_t number) const {
   if (auto known = cache_.find(kPiece | number)) return known;
-  if (request.wait == Wait::No && source().may_wait()) return would_wait();
+  if (request.wait == Wait::No) return would_wait();  // for what it takes to decode
   const std::lock_guard one_at_a_time(piece_readers_[number % kReaders]);
   if (auto known = cache_.find(kPiece | number)) return known;
   SHARDFS_TRY(auto made, make_piece(request, number));
@@ -252,11 +270,11 @@ Result<Piece> ForeignArchive::make_piece(const Request& request, std::uint64_t n
 
 /// What a cursor has passed is decoded already, whoever wants it next.
 void ForeignArchive::note_passed(const Piece& piece) const {
-  const std::uint64_t key = kPiece | piece->position / kPieceBytes;
-  if (cache_.find(key)) return;
-  cache_.insert(key, piece);
-  if (source().keeps_decoded() && blocks_.piece_sum(piece->position / kPieceBytes) != 0)
-    keeper_.keep(piece, nullptr, Wait::No);
+  const std::uint64_t number = piece->position / kPieceBytes;
+  const std::uint64_t sum = blocks_.piece_sum(number);
+  if (cache_.find(kPiece | number) || (sum != 0 && checksum64(piece->bytes) != sum)) return;
+  cache_.insert(kPiece | number, piece);
+  if (source().keeps_decoded() && sum != 0) keeper_.keep(piece, nullptr, Wait::No);
 }
 
 // ---- blocks that are decoded whole ----
@@ -277,7 +295,7 @@ Result<std::shared_ptr<const DecodedBlock>> ForeignArchive::decode(const Request
   if (!got) return bad(request, b, block, got.error().message);
   if (*got > block.length) return bad(request, b, block, "it is longer than it was");
   decoded->bytes.resize(*got);
-  if (start && start->checksum != 0 && checksum64(decoded->bytes) != start->checksum)
+  if (start && start->checksum != 0 && start->checksum != checksum_of(block, decoded->bytes))
     return bad(request, b, block, "it is not what it was");
   return decoded;
 }
@@ -426,7 +444,7 @@ Result<void> ForeignArchive::advance(const Request& request, Cursor& cursor,
 Result<void> ForeignArchive::take_streamed(const Request& request, std::uint64_t b,
                                            const ForeignBlock& block, std::uint64_t skip,
                                            std::span<std::byte> out) const {
-  if (request.wait == Wait::No && source().may_wait()) return would_wait();
+  if (request.wait == Wait::No) return would_wait();  // for what is before it
   if (block.coder.codec == Codec::Bzip2 || block.packed > source().size())
     return bad(request, b, block, "it is too large");
   const std::lock_guard lock(cursors_mutex_);
@@ -489,6 +507,8 @@ Result<std::shared_ptr<const DecodedBlock>> ForeignArchive::window(Entry inode,
   SHARDFS_TRY(const std::uint64_t position, data_position(inode, stream_size()));
   const std::uint64_t b = blocks_.find(position);
   SHARDFS_TRY(const ForeignBlock block, blocks_.at(b));
+  if (position < block.position || position - block.position >= block.length)
+    return damaged(inode, "its data lie nowhere", "block", b, block.offset);
   const std::uint64_t begin = std::max(wanted.begin, block.position);
   const std::uint64_t end = std::min(wanted.end, block.position + block.length);
   auto part = std::make_shared<DecodedBlock>();

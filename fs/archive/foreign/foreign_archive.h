@@ -103,8 +103,9 @@ class ForeignArchive final : public IndexedArchive {
                                   std::uint64_t skip, std::span<std::byte> out) const;
   [[nodiscard]] Result<void> read_source(const Request& request, std::uint64_t b,
                                          std::uint64_t offset, std::span<std::byte> out) const;
-  [[nodiscard]] Result<void> take_slice(const Request& request, const ForeignBlock& block,
-                                        std::uint64_t skip, std::span<std::byte> out) const;
+  [[nodiscard]] Result<void> take_slice(const Request& request, std::uint64_t b,
+                                        const ForeignBlock& block, std::uint64_t skip,
+                                        std::span<std::byte> out) const;
   [[nodiscard]] Result<void> take_decoded(const Request& request, std::uint64_t b,
                                           const ForeignBlock& block, std::uint64_t skip,
                                           std::span<std::byte> out) const;

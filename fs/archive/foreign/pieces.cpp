@@ -82,9 +82,9 @@ void PieceKeeper::run() {
 void PieceKeeper::work(Job job) {
   if (!job.turn) {
     Bytes known(job.piece->bytes.size());
-    // Who is at it already will keep it.
-    constexpr std::chrono::milliseconds kNoPatience{1};
-    job.turn = source_.find_decoded(job.piece->position, known, kNoPatience).turn;
+    // Who is at it already will keep it. Long enough for an answer on a busy node.
+    constexpr std::chrono::milliseconds kLittlePatience{100};
+    job.turn = source_.find_decoded(job.piece->position, known, kLittlePatience).turn;
   }
   if (job.turn) job.turn->keep(job.piece->bytes);
 }

@@ -12,9 +12,11 @@
 #include <archive_entry.h>
 #include <fmt/format.h>
 
+#include "fs/archive/foreign/block_table.h"
 #include "fs/archive/libarchive/archive_bytes.h"
 #include "fs/archive/libarchive/handle.h"
 #include "fs/archive/libarchive/member.h"
+#include "fs/archive/sevenzip/places.h"
 #include "fs/tree/import.h"
 
 namespace shardfs {
@@ -25,8 +27,6 @@ constexpr std::uint64_t kTarBlock = 512;
 
 constexpr std::string_view kIsoMagic = "CD001";
 constexpr std::uint64_t kIsoMagicAt = 32769;
-/// What ForeignArchive decodes at once.
-constexpr std::uint64_t kMostOfMember = 64 * 1024 * 1024;
 
 struct Format {
   int number;
@@ -70,7 +70,10 @@ class Scan {
   [[nodiscard]] Result<bool> next(struct archive_entry*& entry);
   [[nodiscard]] Result<void> note_format();
   [[nodiscard]] Result<void> take(struct archive_entry* entry);
-  [[nodiscard]] Result<void> take_placeless(struct archive_entry* entry, Member member);
+  [[nodiscard]] Result<void> take_numbered(struct archive_entry* entry, Member member);
+  void take_placeless(const Member& member);
+  std::uint64_t add_sevenzip(const SevenZipBlock& block);
+  [[nodiscard]] Result<void> take_sevenzip(const Member& member);
   [[nodiscard]] Result<void> take_link(struct archive_entry* entry, Member member);
   [[nodiscard]] Result<Data> data_of(struct archive_entry* entry, const Member& member) const;
   void add_file(const Member& member, Data data);
@@ -88,7 +91,10 @@ class Scan {
   std::uint64_t least_end_ = 0;  ///< where the data of the member taken last cannot end before
   bool is_aligned_ = false;      ///< all data begin at multiples of 512
   bool has_places_ = true;
-  std::uint64_t number_ = 0;  ///< of members taken
+  std::optional<SevenZipPlaces> places_;  ///< of a 7z, where its members have any
+  std::map<std::uint32_t, std::optional<std::uint64_t>> shared_blocks_;  ///< their positions
+  Access access_ = Access::Random;                                       ///< to these
+  std::uint64_t number_ = 0;                                             ///< of members taken
   std::vector<Later> later_;  ///< files whose blocks can only be added after the stream's
   std::map<std::string, Inode> inodes_;
 };
@@ -146,6 +152,9 @@ Result<void> Scan::note_format() {
                             source_.name(), ::archive_format_name(archive_.get()), source_.name()));
   format_ = known->name;
   has_places_ = known->has_places;
+  if (format == ARCHIVE_FORMAT_7ZIP) {
+    SHARDFS_TRY(places_, find_sevenzip_places(source_));
+  }
   is_aligned_ = format == ARCHIVE_FORMAT_TAR || format == ARCHIVE_FORMAT_ISO9660;
   if (is_aligned_ && stream_ == nullptr)
     layout_.add({Codec::Stored}, 0, source_.size(), source_.size());
@@ -180,7 +189,7 @@ Result<void> Scan::take(struct archive_entry* entry) {
     layout_.add_member(*member);
     return {};
   }
-  if (!has_places_) return take_placeless(entry, *std::move(member));
+  if (!has_places_) return take_numbered(entry, *std::move(member));
   SHARDFS_TRY(Data data, data_of(entry, *member));
   member->size = data.size;
   member->holes = data.holes;
@@ -209,22 +218,70 @@ Result<void> Scan::take(struct archive_entry* entry) {
   return {};
 }
 
-/// A member that is read by its number.
-Result<void> Scan::take_placeless(struct archive_entry* entry, Member member) {
+/// A member of which libarchive does not tell where its data are.
+Result<void> Scan::take_numbered(struct archive_entry* entry, Member member) {
   if (::archive_entry_is_encrypted(entry) != 0)
     return fail(ErrorKind::Unsupported,
                 fmt::format("{}: {}: encrypted", source_.name(), member.path));
   member.size = static_cast<std::uint64_t>(std::max<la_int64_t>(::archive_entry_size(entry), 0));
-  if (member.size > kMostOfMember) {
-    layout_.leave_out(fmt::format("{}: has more than {} MiB in a {}; try: mkshard {} -o NEW.tar",
-                                  member.path, kMostOfMember >> 20, format_, source_.name()));
+  if (member.size == 0) {
+    layout_.add_member(member);
     return {};
   }
+  if (places_) return take_sevenzip(member);
+  take_placeless(member);
+  return {};
+}
+
+/// A member that is read by its number.
+void Scan::take_placeless(const Member& member) {
+  if (member.size > kMaxWhole)
+    return layout_.leave_out(
+        fmt::format("{}: has more than {} MiB in a solid {}; try: mkshard {} -o NEW.tar",
+                    member.path, kMaxWhole >> 20, format_, source_.name()));
+  layout_.begin_file();
+  const std::uint64_t position = layout_.add({Codec::Member}, number_ - 1, 0, member.size);
+  layout_.add_file(member, position);
+}
+
+Result<void> Scan::take_sevenzip(const Member& member) {
+  const auto place =
+      number_ <= places_->members.size() ? places_->members[number_ - 1] : SevenZipPlace{};
+  if (place.size != member.size)
+    return fail(ErrorKind::Corrupt, fmt::format("{}: {}: its header contradicts itself: a damaged "
+                                                "7z archive",
+                                                source_.name(), member.path));
+  const SevenZipBlock& block = places_->blocks[place.block];
+  if (block.coder.codec == Codec::Stored) {
+    layout_.begin_file();
+    const std::uint64_t position =
+        layout_.add(block.coder, block.offset + place.offset, place.size, place.size);
+    layout_.add_file(member, position);
+    return {};
+  }
+  access_ = std::max(
+      access_, block.is_shared || place.size >= kReadInPlace ? Access::Frame : Access::Random);
+  if (!block.is_shared) {
+    const std::uint64_t position = add_sevenzip(block);
+    layout_.add_file(member, position);
+    return {};
+  }
+  auto& position = shared_blocks_[place.block];
+  if (!position) position = add_sevenzip(block);
+  Data data;
+  data.offset = *position + place.offset;
+  data.size = place.size;
+  if (const auto number = layout_.add_member(member)) later_.push_back({*number, std::move(data)});
+  return {};
+}
+
+/// Appends the block; returns its position.
+std::uint64_t Scan::add_sevenzip(const SevenZipBlock& block) {
   layout_.begin_file();
   const std::uint64_t position =
-      member.size == 0 ? 0 : layout_.add({Codec::Member}, number_ - 1, 0, member.size);
-  layout_.add_file(member, position);
-  return {};
+      layout_.add(block.coder, block.offset, block.packed, block.decoded);
+  layout_.set_start({.bits = 0, .window = {}, .checksum = BlockStart::kIsCrc | block.crc});
+  return position;
 }
 
 // In a cpio any name of an inode may have the data, so they are added when all are there.
@@ -264,7 +321,7 @@ Result<Scan::Data> Scan::data_of(struct archive_entry* entry, const Member& memb
 
 /// Appends the blocks of a file that is no plain range of the stream, and says where they begin.
 std::uint64_t Scan::place(const Data& data) {
-  const Codec codec = stream_ == nullptr ? Codec::Stored : Codec::Slice;
+  const Codec codec = stream_ == nullptr && !places_ ? Codec::Stored : Codec::Slice;
   layout_.begin_file();
   const std::uint64_t position = layout_.end();
   std::uint64_t at = 0, from = data.offset;
@@ -314,6 +371,7 @@ Result<ForeignFacts> Scan::finish() {
   for (const Later& file : later_) layout_.set_position(file.number, place(file.data));
   if (format_.empty())
     return fail(ErrorKind::Unsupported, source_.name() + ": not an archive: nothing is in it");
+  if (places_) return ForeignFacts{format_, access_};
   if (!has_places_) return ForeignFacts{format_, Access::Sequential};
   if (stream_ == nullptr) return ForeignFacts{format_, Access::Random};
   return ForeignFacts{format_ + "." + stream_->name(), stream_->access()};

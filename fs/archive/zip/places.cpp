@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "fs/archive/foreign/block_table.h"
 #include "fs/archive/foreign/codec.h"
 #include "fs/archive/zip/records.h"
 #include "fs/base/bytes.h"

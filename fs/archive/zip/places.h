@@ -9,13 +9,11 @@
 
 namespace shardfs {
 
-/// Stored members of at least as many bytes are to be read in place, so `data` is found for them.
-inline constexpr std::uint64_t kReadInPlace = 64 * 1024;
-
-/// Fills in room, data and link of every member; reads what it needs of their local headers, and
-/// the symlinks' data, with near-by ones in one request. Of a symlink that is too long to be one
-/// the link is longer than any can be. Corrupt: members that overlap, sizes that cannot be, a local
-/// header or a symlink that is damaged; the member is named.
+/// Fills in room and link of every member, and data of stored ones of at least kReadInPlace bytes;
+/// reads what it needs of their local headers, and the symlinks' data, with near-by ones in one
+/// request. Of a symlink that is too long to be one the link is longer than any can be. Corrupt:
+/// members that overlap, sizes that cannot be, a local header or a symlink that is damaged; the
+/// member is named.
 [[nodiscard]] Result<void> place_zip_members(const ByteSource& source, const DirectoryPlace& place,
                                              ZipDirectory& directory);
 

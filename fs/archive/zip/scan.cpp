@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "fs/archive/foreign/block_table.h"
 #include "fs/archive/zip/directory.h"
 #include "fs/archive/zip/end_record.h"
 #include "fs/archive/zip/places.h"
