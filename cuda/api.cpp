@@ -31,6 +31,7 @@
 // Behind the interface's names there are classes of ours.
 struct shardfs_dataset {
   std::unique_ptr<shardfs::Batches> batches;
+  pid_t opened_by = ::getpid();
 };
 struct shardfs_batch {
   std::shared_ptr<shardfs::Batch> batch;
@@ -234,17 +235,18 @@ using shardfs::Result;
 
 extern "C" {
 
-void shardfs_options_init(shardfs_options* options) {
+void shardfs_options_init_sized(shardfs_options* options, size_t size) {
   const shardfs::CacheSettings cache;
   const shardfs::BatchOptions batch;
-  *options = {};
-  options->size = sizeof *options;
-  options->cache_bytes = cache.limit;
-  options->store_rate = cache.store_rate;
-  options->store_inflight = cache.store_inflight;
-  options->store_timeout_ms = cache.store_timeout_ms;
-  options->verify = 1;
-  options->staging_bytes = batch.staging;
+  shardfs_options all = {};
+  all.size = std::min(size, sizeof all);
+  all.cache_bytes = cache.limit;
+  all.store_rate = cache.store_rate;
+  all.store_inflight = cache.store_inflight;
+  all.store_timeout_ms = cache.store_timeout_ms;
+  all.verify = 1;
+  all.staging_bytes = batch.staging;
+  std::memcpy(options, &all, all.size);
 }
 
 int shardfs_open(const char* path, const shardfs_options* options, shardfs_dataset** dataset,
@@ -264,12 +266,15 @@ int shardfs_open(const char* path, const shardfs_options* options, shardfs_datas
     SHARDFS_TRY(const auto settings, shardfs::cache_settings(given));
     SHARDFS_TRY(const auto batch, shardfs::batch_options(given));
     SHARDFS_TRY(auto batches, shardfs::Batches::open(path, settings, batch));
-    *dataset = new shardfs_dataset{std::move(batches)};
+    *dataset = new shardfs_dataset{.batches = std::move(batches)};
     return {};
   });
 }
 
-void shardfs_close(shardfs_dataset* dataset) { delete dataset; }
+void shardfs_close(shardfs_dataset* dataset) {
+  // A child after fork() has none of the threads that locks and conditions are waiting for.
+  if (dataset != nullptr && dataset->opened_by == ::getpid()) delete dataset;
+}
 
 int shardfs_size(shardfs_dataset* dataset, const char* path, std::uint64_t* size,
                  shardfs_error* error) {
@@ -398,5 +403,7 @@ void shardfs_buffer_drop(shardfs_buffer* buffer) {
 void* shardfs_buffer_dlpack(shardfs_buffer* buffer, std::uint64_t offset, std::uint64_t bytes) {
   return reinterpret_cast<shardfs::Buffer*>(buffer)->dlpack(offset, bytes);
 }
+
+void shardfs_drop_capsule(void* capsule) { shardfs::drop_capsule(capsule); }
 
 }  // extern "C"

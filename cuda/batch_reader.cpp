@@ -66,11 +66,6 @@ BatchReader::BatchReader(const Dataset& dataset, std::shared_ptr<Device> device,
 }
 
 BatchReader::~BatchReader() {
-  // A child after fork() has none of the threads, and the mutex may be held for ever.
-  if (::getpid() != pid_) {
-    for (std::thread& thread : threads_) thread.detach();
-    return;
-  }
   {
     const std::lock_guard lock(mutex_);
     ending_ = true;
@@ -90,6 +85,8 @@ Result<void> BatchReader::try_direct() {
   SHARDFS_TRY(UniqueFd fd, dataset_.open_whole(O_RDONLY | O_DIRECT | O_CLOEXEC));
   SHARDFS_TRY(std::shared_ptr<const DirectFile> file,
               DirectFile::open(std::move(fd), direct_.cufile));
+  // What it takes for unchanged from now on is the archive that was opened.
+  SHARDFS_CHECK(dataset_.check_unchanged());
   SHARDFS_TRY(const DeviceMemory memory, device_->allocate(kDirectAlignment));
   const OfDevice<DeviceMemory> owner(*device_, memory);
   SHARDFS_CHECK(direct_.cufile->register_buffer(memory.address, kDirectAlignment));
@@ -126,7 +123,6 @@ Result<RouteChoice> BatchReader::choose_route() {
   RouteFacts facts;
   facts.mode = options_.mode;
   facts.to_device = device_ != nullptr;
-  if (!device_) facts.why_no_device = "no GPU was asked for";
   facts.checked = options_.checked && has_checksums_;
   facts.asked = options_.asked;
   if (device_ && !facts.checked && facts.asked != Route::Pinned) {
@@ -210,6 +206,7 @@ Result<void> BatchReader::start() {
 
 void BatchReader::work(unsigned number) {
   std::unique_ptr<Lane> lane;
+  if (device_) device_->use();
   for (;;) {
     std::shared_ptr<Batch> batch;
     std::size_t task = 0;

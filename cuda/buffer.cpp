@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include <dlfcn.h>
+
 #include "fs/base/bytes.h"
 
 namespace shardfs {
@@ -89,6 +91,17 @@ void* Buffer::dlpack(std::uint64_t offset, std::uint64_t bytes) {
   exported->managed.context = exported;
   exported->managed.deleter = let_go;
   return &exported->managed;
+}
+
+void drop_capsule(void* capsule) {
+  // The interpreter's, which this library is not linked to. Neither call touches an exception.
+  using IsValid = int(void* capsule, const char* name);
+  using GetPointer = void*(void* capsule, const char* name);
+  constexpr const char* kName = "dltensor";
+  auto* is_valid = reinterpret_cast<IsValid*>(::dlsym(RTLD_DEFAULT, "PyCapsule_IsValid"));
+  auto* get = reinterpret_cast<GetPointer*>(::dlsym(RTLD_DEFAULT, "PyCapsule_GetPointer"));
+  if (is_valid == nullptr || get == nullptr || is_valid(capsule, kName) == 0) return;
+  let_go(static_cast<DLManagedTensor*>(get(capsule, kName)));
 }
 
 }  // namespace shardfs

@@ -36,4 +36,7 @@ class Buffer {
   std::atomic<std::uint64_t> references_{1};
 };
 
+/// As shardfs_drop_capsule().
+void drop_capsule(void* capsule);
+
 }  // namespace shardfs

@@ -54,6 +54,8 @@ class CudaDevice final : public Device {
 
   [[nodiscard]] const DeviceFacts& facts() const override { return facts_; }
 
+  void use() override { cudaSetDevice(facts_.ordinal); }
+
   [[nodiscard]] Result<DeviceMemory> allocate(std::size_t bytes) override {
     const Current current(facts_.ordinal);
     // cudaMalloc aligns to 256 bytes below a megabyte; cuFile wants whole pages.

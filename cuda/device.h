@@ -63,12 +63,16 @@ struct Move {
 };
 
 /// Any thread may call any member at any time; the device that is current in the calling thread
-/// stays what it was.
+/// stays what it was, but for use().
 class Device {
  public:
   virtual ~Device() = default;
 
   [[nodiscard]] virtual const DeviceFacts& facts() const = 0;
+
+  /// Makes the device the calling thread's own. Going back to another one, as the other members do
+  /// in other threads, would make a context there, even if nobody else uses it.
+  virtual void use() {}
 
   /// NoSpace where there is none left. At least 4 KiB aligned.
   [[nodiscard]] virtual Result<DeviceMemory> allocate(std::size_t bytes) = 0;

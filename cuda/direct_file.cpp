@@ -37,11 +37,11 @@ Result<void> DirectFile::read(DeviceAddress base, std::uint64_t bytes, std::uint
   while (done < bytes) {
     SHARDFS_TRY(const std::size_t got,
                 cufile_->read(handle_, base, pages - done, offset + done, at + done));
-    if (got == 0) return corrupt("the archive is cut short");
+    const std::uint64_t before = done;
     done += got;
     // Only the end of the file is no multiple; what is missing elsewhere is asked for again.
     if (done < bytes) done -= done % kDirectAlignment;
-    if (done == 0) return corrupt("cuFile reads less than a page");
+    if (done == before) return corrupt("the archive is cut short, or read by less than a page");
   }
   SHARDFS_TRY(const State now, state_of(fd_.get()));
   if (now != state_) return corrupt("the archive, or its copy on the node, has changed");

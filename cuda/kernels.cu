@@ -55,6 +55,7 @@ bool are_kernels_for_this_device() {
 
 int launch_scatter(CUstream_st* stream, std::uint64_t table, std::uint32_t count) {
   const dim3 grid(count, kBlocksPerPiece);
+  cudaGetLastError();  // of an earlier call: only another error takes its place
   scatter<<<grid, kThreads, 0, stream>>>(reinterpret_cast<const Move*>(table));
   return static_cast<int>(cudaGetLastError());
 }

@@ -59,20 +59,25 @@ typedef struct shardfs_options {
   const char* shardfs;       /* the program that serves the cache; else $SHARDFS_COMMAND, the one
                                 installed beside this library, the one in $PATH */
   const char* gpu;           /* "off", "auto", "require"; else $SHARDFS_GPU, else "auto" */
-  int verify;             /* 1: every byte is compared with the archive's checksums, which the CPU
-                             does; 0: direct reads are taken where they are faster */
+  int verify;             /* 1: every byte is compared with the archive's checksums, where it has any,
+                             which the CPU does; 0: direct reads are taken where they are faster */
   const char* route;      /* "pinned", "gds": for comparisons */
   const char* cufile;     /* the library; "libcufile.so.0" */
   uint32_t readers;       /* threads; 0: seven for eight CPUs, at most 16 */
   uint64_t staging_bytes; /* of pinned memory, two for each reader; 4 MiB */
 } shardfs_options;
 
-SHARDFS_API void shardfs_options_init(shardfs_options* options);
+/* For a program's own version of the struct, of `size` bytes: nothing behind them is touched. */
+SHARDFS_API void shardfs_options_init_sized(shardfs_options* options, size_t size);
+static inline void shardfs_options_init(shardfs_options* options) {
+  shardfs_options_init_sized(options, sizeof *options);
+}
 
 /* `options` may be NULL. */
 SHARDFS_API int shardfs_open(const char* path, const shardfs_options* options,
                              shardfs_dataset** dataset, shardfs_error* error);
-/* All its batches must have been waited for. Buffers outlive it. */
+/* All its batches must have been waited for. Buffers outlive it. In a child after fork() it, and
+ * what it has, is left as it is. */
 SHARDFS_API void shardfs_close(shardfs_dataset* dataset);
 
 /* Size of a regular file, bytes. */
@@ -150,6 +155,9 @@ SHARDFS_API void shardfs_buffer_drop(shardfs_buffer* buffer);
 /* A DLManagedTensor (https://dmlc.github.io/dlpack) of `bytes` unsigned bytes at `offset`, with a
  * reference of its own; whoever takes it calls its deleter. NULL: they are not in the buffer. */
 SHARDFS_API void* shardfs_buffer_dlpack(shardfs_buffer* buffer, uint64_t offset, uint64_t bytes);
+/* The destructor for a Python capsule of one, PyCapsule_Destructor: frees what nobody has taken.
+ * Called by the interpreter, also while an exception is on its way. */
+SHARDFS_API void shardfs_drop_capsule(void* capsule);
 
 #ifdef __cplusplus
 }

@@ -139,10 +139,11 @@ class FileSource final : public ByteSource {
   [[nodiscard]] SourceCounters counters() const;
   /// The descriptor, for fstat(); stays owned by this object.
   [[nodiscard]] int fd() const { return fd_.get(); }
+  /// Corrupt: its size or mtime is not what it was when it was opened.
+  [[nodiscard]] Result<void> check_unchanged() const;
 
  private:
   FileSource(UniqueFd fd, std::string path, const struct stat& st);
-  [[nodiscard]] Result<void> check_unchanged() const;
   [[nodiscard]] Result<void> read_once(std::uint64_t offset, std::span<std::byte> out) const;
   [[nodiscard]] Result<void> read_shared(std::uint64_t offset, std::span<std::byte> out) const;
 

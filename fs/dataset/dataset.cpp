@@ -159,6 +159,10 @@ Result<UniqueFd> Dataset::open_whole(int flags) const {
   return reopen(file_->fd(), flags, path_);
 }
 
+Result<void> Dataset::check_unchanged() const {
+  return cache_ ? Result<void>() : file_->check_unchanged();
+}
+
 std::string default_cache_parent() {
   for (const char* name : {"SHARDFS_CACHE_DIR", "SLURM_TMPDIR"}) {
     if (auto value = environment(name); !value.empty()) return value;

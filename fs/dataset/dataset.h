@@ -70,6 +70,8 @@ class Dataset {
   /// which stays read-only (0400) for as long as it is that. Unsupported: there is none, now; Io as
   /// met. What is read from it is checked by nobody.
   [[nodiscard]] Result<UniqueFd> open_whole(int flags) const;
+  /// Corrupt: the archive, read in place, is not what it was when it was opened.
+  [[nodiscard]] Result<void> check_unchanged() const;
   /// Makes all reads that wait for shared storage fail, and those to come: for the end of a mount.
   void cancel() const;
   /// Requests of this process to the archive's file so far.

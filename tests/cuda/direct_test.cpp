@@ -160,6 +160,26 @@ TEST_F(DirectReads, AnArchiveThatHasChanged) {
   EXPECT_EQ(outcome.error->kind, ErrorKind::Corrupt);
 }
 
+TEST_F(DirectReads, AnArchiveThatHadChangedBeforeTheFirstOfThem) {
+  open(direct());
+  const auto extents = batches_->dataset().archive().extents(*batches_->file("f"));
+  archive_.write(extents->front().offset, ByteSpan(data_).first(100));
+  EXPECT_EQ(read().route, Route::Pinned);
+  const auto choice = (*batches_->to(0))->route();
+  ASSERT_TRUE(choice);
+  EXPECT_NE(choice->reason.find("was changed"), std::string::npos) << choice->reason;
+}
+
+TEST_F(DirectReads, AnArchiveThatIsCutWithinAPage) {
+  open(direct());
+  EXPECT_EQ(read().route, Route::GdsCompat);
+  const auto extents = batches_->dataset().archive().extents(*batches_->file("f"));
+  std::filesystem::resize_file(archive_.path(), extents->front().offset + 3 * 4096 + 100);
+  const Outcome outcome = read();
+  ASSERT_TRUE(outcome.error);
+  EXPECT_EQ(outcome.error->kind, ErrorKind::Corrupt);
+}
+
 TEST_F(DirectReads, OutOfDeviceMemory) {
   open({});
   const auto reader = batches_->to(0);
@@ -215,6 +235,10 @@ TEST_F(DirectReads, OffAndRequired) {
   EXPECT_FALSE(batches_->to(0));
   EXPECT_TRUE(batches_->to(Batches::kHost));
   options.mode = GpuMode::Require;
+  open(options);
+  const auto to_host = (*batches_->to(Batches::kHost))->route();
+  ASSERT_TRUE(to_host) << to_host.error().message;
+  EXPECT_EQ(to_host->route, Route::Host);
   const auto none = Batches::open(archive_.path(), in_place(), options,
                                   [](int) -> Result<std::shared_ptr<Device>> {
                                     return fail(ErrorKind::Unsupported, "no driver");

@@ -117,6 +117,103 @@ except ValueError:
 data.close()  # with a batch on its way
 """, self.pack(self.source))
 
+    def test_an_error_is_told_each_time(self):
+        shard = self.pack(self.source)
+        content = bytearray(shard.read_bytes())
+        content[content.index(b"compressible ")] ^= 1
+        shard.write_bytes(content)
+        self.python("""
+import errno, numpy
+data = shardfs.Dataset(args[0], tier="none")
+out = numpy.zeros(1_000_000, numpy.uint8)
+for closed in (False, True):
+    pending = data.submit(["train/b/text"], out)
+    if closed:
+        data.close()  # waits for it
+    for _ in range(2):
+        try:
+            pending.wait()
+            raise SystemExit("not told")
+        except shardfs.Error as error:
+            assert error.errno == errno.EIO and "train/b/text" in error.strerror, error
+""", shard)
+
+    def test_keeps_to_the_memory_that_it_is_given(self):
+        self.python("""
+import numpy
+data = shardfs.Dataset(args[0])
+out = numpy.full(10_000, 7, numpy.uint8)
+pending = data.submit(["train/a/1.bin", "top"], out[:5000], sizes=[100, 4000]).wait()
+assert pending.sizes == [100, 4000] and pending.offsets == [0, 256]
+assert out[:100].tobytes() == expected["train/a/1.bin"][:100]
+assert out[256:4256].tobytes() == expected["top"][:4000] and (out[5000:] == 7).all()
+fixed = numpy.zeros(10_000, numpy.uint8)
+fixed.flags.writeable = False
+for memory, device in ((fixed, "cpu"), (out, "cuda:0")):
+    try:
+        data.submit(["top"], memory, device=device)
+        raise SystemExit("taken")
+    except ValueError as error:
+        assert "read-only" in str(error) or "not on a GPU" in str(error), error
+""", self.pack(self.source))
+
+    def test_is_closed_after_its_batches(self):
+        """Whichever of them goes first: together in a cycle, or the data set, or in a child."""
+        self.python("""
+import gc, numpy, signal
+class Loop:
+    pass
+for _ in range(20):
+    loop = Loop()
+    loop.data, loop.itself = shardfs.Dataset(args[0]), loop
+    loop.next = loop.data.submit(list(expected), numpy.zeros(5_000_000, numpy.uint8))
+    del loop
+    gc.collect()
+data = shardfs.Dataset(args[0])
+pending = data.submit(list(expected), numpy.zeros(5_000_000, numpy.uint8))
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    try:
+        pending.wait()
+        os._exit(1)
+    except shardfs.Error as error:
+        assert "fork" in error.strerror
+    del pending
+    data.close()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+pending.wait()
+""", self.pack(self.source))
+
+    def test_a_capsule_may_go_while_an_exception_is_on_its_way(self):
+        self.python("""
+import ctypes, numpy
+data = shardfs.Dataset(args[0])
+tensor = data.read_batch(["train/b/large"])[0]
+class OfAnUnknownKind:  # numpy has taken the capsule when it refuses it
+    def __dlpack_device__(self):
+        return (1, 0)
+    def __dlpack__(self, **options):
+        capsule = tensor.__dlpack__()
+        get = ctypes.pythonapi.PyCapsule_GetPointer
+        get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+        ctypes.c_int32.from_address(get(capsule, b"dltensor") + 8).value = 77
+        return capsule
+try:
+    numpy.from_dlpack(OfAnUnknownKind())
+    raise SystemExit("taken")
+except (RuntimeError, BufferError) as error:
+    assert "device" in str(error), error
+for options in ({"copy": True}, {"dl_device": (2, 0)}):
+    try:
+        tensor.__dlpack__(**options)
+        raise SystemExit("given")
+    except BufferError:
+        pass
+assert numpy.from_dlpack(tensor).tobytes() == expected["train/b/large"]
+""", self.pack(self.source))
+
     def test_goes_through_fork_and_pickle(self):
         self.python("""
 import multiprocessing, pickle

@@ -6,7 +6,8 @@
     images = [torch.from_dlpack(tensor) for tensor in batch]
 
 What comes back are one-dimensional tensors of bytes that PyTorch, CuPy, JAX and NumPy take by DLPack
-without a copy. Every byte has been compared with the archive's checksums unless verify=False.
+without a copy. Every byte has been compared with the archive's checksums, where it has any
+(shards have), unless verify=False.
 """
 
 from shardfs._dataset import Batch, Dataset, Pending, Tensor

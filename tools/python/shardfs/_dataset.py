@@ -1,10 +1,11 @@
 """Data sets, batches and tensors."""
 
 import ctypes
+import errno
 import os
-import weakref
+import threading
 from collections.abc import Sequence
-from ctypes import byref, c_char_p, c_int, c_size_t, c_uint64, c_void_p
+from ctypes import byref, c_char_p, c_int, c_size_t, c_uint64, c_void_p, sizeof
 
 from shardfs import _library
 from shardfs._library import HOST, ROUTES, TO_END, Error, Extent, Options, Read, call, lib
@@ -23,17 +24,25 @@ def _device_number(device) -> int:
     return int(number or 0)
 
 
-def _memory_of(array):
-    """Address and bytes of a contiguous array of PyTorch, or of CuPy or NumPy."""
+def _memory_of(array, device: int):
+    """Address and bytes of a contiguous array of PyTorch, or of CuPy or NumPy, on `device`."""
     if hasattr(array, "data_ptr"):
         address, nbytes, is_contiguous = (array.data_ptr(), array.numel() * array.element_size(),
                                           array.is_contiguous())
+        is_read_only, is_on_gpu = False, str(array.device) != "cpu"
     else:
-        interface = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
-        address, nbytes, is_contiguous = (interface["data"][0], array.nbytes,
-                                          interface.get("strides") is None)
+        on_gpu = getattr(array, "__cuda_array_interface__", None)
+        interface = on_gpu or array.__array_interface__
+        (address, is_read_only), nbytes, is_contiguous = (interface["data"], array.nbytes,
+                                                          interface.get("strides") is None)
+        is_on_gpu = on_gpu is not None
     if not is_contiguous:
         raise ValueError("the memory to read into is not contiguous")
+    if is_read_only:
+        raise ValueError("the memory to read into is read-only")
+    if is_on_gpu != (device != HOST):
+        raise ValueError(f"the memory to read into is {'' if is_on_gpu else 'not '}on a GPU; try: the "
+                         "device that it is on")
     return address, nbytes
 
 
@@ -45,21 +54,8 @@ def _stream_number(stream) -> int:
     return int(stream)
 
 
-@ctypes.CFUNCTYPE(None, c_void_p)
-def _drop_unused(capsule):
-    """Frees a tensor in a capsule that nobody has taken."""
-    if ctypes.pythonapi.PyCapsule_IsValid(c_void_p(capsule), b"dltensor"):
-        managed = ctypes.pythonapi.PyCapsule_GetPointer(c_void_p(capsule), b"dltensor")
-        # The deleter is the struct's last field: behind a DLTensor of 48 bytes and a pointer.
-        deleter = ctypes.cast(managed + 56, ctypes.POINTER(c_void_p))[0]
-        ctypes.CFUNCTYPE(None, c_void_p)(deleter)(managed)
-
-
 ctypes.pythonapi.PyCapsule_New.restype = ctypes.py_object
 ctypes.pythonapi.PyCapsule_New.argtypes = [c_void_p, c_char_p, c_void_p]
-ctypes.pythonapi.PyCapsule_IsValid.argtypes = [c_void_p, c_char_p]
-ctypes.pythonapi.PyCapsule_GetPointer.restype = c_void_p
-ctypes.pythonapi.PyCapsule_GetPointer.argtypes = [c_void_p, c_char_p]
 
 
 class _Buffer:
@@ -84,11 +80,16 @@ class Tensor:
     def __dlpack_device__(self):
         return (1, 0) if self._buffer.device == HOST else (2, self._buffer.device)
 
-    def __dlpack__(self, stream=None, **_options):
-        # The bytes have been in place since the batch was read: no stream needs to wait.
+    def __dlpack__(self, stream=None, max_version=None, dl_device=None, copy=None):
+        # Of the versions the first is understood by all. The bytes have been in place since the
+        # batch was read: no stream needs to wait.
+        if copy:
+            raise BufferError("a tensor gives no copy of itself; try: copying what it gives")
+        if dl_device is not None and tuple(dl_device) != self.__dlpack_device__():
+            raise BufferError(f"the bytes are on device {self.__dlpack_device__()}")
         managed = lib.shardfs_buffer_dlpack(self._buffer.handle, self._offset, self.nbytes)
         return ctypes.pythonapi.PyCapsule_New(managed, b"dltensor",
-                                              ctypes.cast(_drop_unused, c_void_p))
+                                              ctypes.cast(lib.shardfs_drop_capsule, c_void_p))
 
     def __bytes__(self) -> bytes:
         """A copy; of host memory only."""
@@ -123,42 +124,65 @@ class Batch(Sequence):
         return Tensor(self._buffer, 0, lib.shardfs_buffer_size(self._buffer.handle))
 
 
+class _InFlight:
+    """What the library writes to until it has been waited for, which is done once, by whoever comes
+    first. Any thread."""
+
+    def __init__(self, handle, reads, memory):
+        self.reads, self._handle, self._memory = reads, handle, memory
+        self._lock, self._pid, self._error = threading.Lock(), os.getpid(), None
+
+    @property
+    def is_over(self) -> bool:
+        return self._handle is None
+
+    def finish(self, stream=None):
+        """Waits. Gives the batch's Error, each time, or None."""
+        if self._pid != os.getpid():
+            return Error(errno.ECHILD, "begun before fork(); try: reading in this process")
+        with self._lock:
+            if self._handle is not None:
+                try:
+                    if stream is None:
+                        call("shardfs_wait", self._handle)
+                    else:
+                        call("shardfs_wait_in_stream", self._handle,
+                             c_void_p(_stream_number(stream)))
+                except Error as error:
+                    self._error = error
+                self._handle = None
+                if stream is None:
+                    self._memory = None
+            return self._error
+
+
 class Pending:
     """A batch on its way into memory of the caller's."""
 
-    def __init__(self, handle, reads, offsets, keep):
-        self._handle, self._reads, self._keep = handle, reads, keep
-        self.offsets = offsets
+    def __init__(self, in_flight: _InFlight, offsets, dataset):
+        self._in_flight, self._dataset, self.offsets = in_flight, dataset, offsets
 
     def wait(self, stream=None):
-        """Waits until every byte is in place; with a stream only until the rest is its business."""
-        handle, self._handle = self._handle, None
-        if handle is None:
-            return self
-        if stream is None:
-            call("shardfs_wait", handle)
-        else:
-            call("shardfs_wait_in_stream", handle, c_void_p(_stream_number(stream)))
-        self.sizes = [read.bytes for read in self._reads]
-        self.routes = [ROUTES[read.route] for read in self._reads]
-        self.verified = [bool(read.verified) for read in self._reads]
+        """Waits until every byte is in place; with a stream only until the rest is its business.
+        Error, each time it is called: a file could not be read."""
+        error = self._in_flight.finish(stream)
+        if error is not None:
+            raise error
+        reads = self._in_flight.reads
+        self.sizes = [read.bytes for read in reads]
+        self.routes = [ROUTES[read.route] for read in reads]
+        self.verified = [bool(read.verified) for read in reads]
         return self
 
-    def settle(self):
-        """Waits, and asks for no result."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            lib.shardfs_wait(handle, None)
-
     def __del__(self):
-        self.settle()  # Its memory is written to until then.
+        self._in_flight.finish()  # Its memory is written to until then.
 
 
 class Dataset:
     """An archive, by its own path or by that of a directory it is mounted at.
 
     tier, cache_dir, cache_bytes: as of `shardfs mount`. gpu: "off", "auto" or "require". verify:
-    compare every byte with the archive's checksums. route: "pinned" or "gds", for comparisons.
+    compare every byte with the archive's checksums, where it has any. route: "pinned" or "gds", for comparisons.
     readers: threads. library options that are None are the library's defaults. Any thread may use
     it; in a forked or unpickled copy, as those of a DataLoader's workers, it is opened anew.
     """
@@ -173,7 +197,7 @@ class Dataset:
 
     def _open(self):
         options = Options()
-        lib.shardfs_options_init(byref(options))
+        lib.shardfs_options_init_sized(byref(options), sizeof(options))
         for name, value in self._options.items():
             if value is not None:
                 setattr(options, name, value if isinstance(value, int) else os.fsencode(value))
@@ -181,7 +205,7 @@ class Dataset:
         self._handle_or_none = None
         call("shardfs_open", os.fsencode(self.path), byref(options), byref(handle))
         self._handle_or_none, self._pid = handle, os.getpid()
-        self._pending = weakref.WeakSet()
+        self._in_flight = set()
 
     @property
     def _handle(self):
@@ -200,8 +224,9 @@ class Dataset:
 
     def close(self):
         """Waits for batches that are on their way. Tensors that it gave live on."""
-        for pending in list(self._pending):
-            pending.settle()
+        for batch in list(self._in_flight):
+            batch.finish()
+        self._in_flight.clear()
         handle, self._handle_or_none = self._handle_or_none, None
         if handle is not None and self._pid == os.getpid():
             lib.shardfs_close(handle)
@@ -263,24 +288,29 @@ class Dataset:
     def submit(self, paths, out, device="cpu", stream=None, sizes=None) -> Pending:
         """Begins to read whole files into `out`, memory of PyTorch, CuPy or NumPy on `device`: one
         behind the other, each at a multiple of 256 bytes (Pending.offsets). With a stream it is
-        written to after what is in the stream now. `sizes`: of the files, where they are known."""
-        reads = self._reads(paths)
-        begin, room = _memory_of(out)
+        written to after what is in the stream now. `sizes`: of the files, where they are known; no
+        more of a file is read."""
+        reads, number = self._reads(paths), _device_number(device)
+        begin, room = _memory_of(out, number)
         offsets, end = [], 0
-        for number, read in enumerate(reads):
+        for i, read in enumerate(reads):
             offsets.append(end)
             read.buffer = begin + end
-            end += sizes[number] if sizes is not None else self.size(paths[number])
+            read.length = sizes[i] if sizes is not None else self.size(paths[i])
+            end += read.length
             if end > room:
                 raise ValueError(f"the files need more than the {room} bytes to read into")
             end = -(-end // _GAP) * _GAP
         handle = c_void_p()
         flags = 0 if stream is None else _library.AFTER_STREAM
-        call("shardfs_submit", self._handle, _device_number(device), reads, len(reads),
+        call("shardfs_submit", self._handle, number, reads, len(reads),
              None if stream is None else c_void_p(_stream_number(stream)), flags, byref(handle))
-        pending = Pending(handle, reads, offsets, (out, self))
-        self._pending.add(pending)
-        return pending
+        batch = _InFlight(handle, reads, out)
+        for other in list(self._in_flight):
+            if other.is_over:
+                self._in_flight.discard(other)
+        self._in_flight.add(batch)
+        return Pending(batch, offsets, self)
 
     @staticmethod
     def _reads(paths):

@@ -44,7 +44,7 @@ VISIT = CFUNCTYPE(c_int, c_void_p, c_char_p, c_uint64)
 _ERROR = POINTER(CError)
 _READS = POINTER(Read)
 _SIGNATURES = {
-    "shardfs_options_init": (None, [POINTER(Options)]),
+    "shardfs_options_init_sized": (None, [POINTER(Options), c_size_t]),
     "shardfs_open": (c_int, [c_char_p, POINTER(Options), POINTER(c_void_p), _ERROR]),
     "shardfs_close": (None, [c_void_p]),
     "shardfs_size": (c_int, [c_void_p, c_char_p, POINTER(c_uint64), _ERROR]),
@@ -61,6 +61,7 @@ _SIGNATURES = {
     "shardfs_buffer_size": (c_uint64, [c_void_p]),
     "shardfs_buffer_drop": (None, [c_void_p]),
     "shardfs_buffer_dlpack": (c_void_p, [c_void_p, c_uint64, c_uint64]),
+    "shardfs_drop_capsule": (None, [c_void_p]),
 }
 
 
