@@ -125,13 +125,15 @@ LoopConfig::LoopConfig() {
 LoopConfig::~LoopConfig() = default;
 #endif
 
-// Ends the process if its orderly end takes too long; if that comes first, this thread ends with
-// it.
-void limit_shutdown() {
+// Ends the process if its orderly end takes too long, and its mount with it; if that end comes
+// first, this thread ends with it.
+void limit_shutdown(const std::string& directory, std::uint64_t device) {
   try {
-    std::thread([] {
+    std::thread([directory, device] {
       std::this_thread::sleep_for(std::chrono::seconds(Session::kGraceSeconds));
       spdlog::error("still busy {} s after the request to end; leaving", Session::kGraceSeconds);
+      ::alarm(1);  // if the kernel, or fusermount3, does not let go of it
+      if (device_at(directory) == device) static_cast<void>(unmount(directory, Unmount::Lazily));
       ::_exit(2);
     }).detach();
   } catch (const std::system_error&) {
@@ -263,7 +265,7 @@ Result<void> Session::serve(const std::function<void()>& ready) {
   });
   ready();
   const int number = wait_for_end(loop_ended.get());
-  limit_shutdown();
+  limit_shutdown(served_.directory, device_);
   list_ahead_->stop();
   if (number != 0) {
     spdlog::info("{}: unmounting on SIG{}", served_.directory, ::sigabbrev_np(number));

@@ -1,6 +1,8 @@
 #include "fs/tree/builder.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cstring>
 #include <limits>
 
@@ -79,10 +81,9 @@ Result<void> check(const Member& member) {
   return check_xattrs(member);
 }
 
-Bytes encode_tuple(std::uint32_t mode, std::uint32_t uid, std::uint32_t gid) {
-  Bytes row;
-  for (const std::uint32_t field : {mode, uid, gid, std::uint32_t{0}}) append(row, field);
-  return row;
+/// A row of ATTRIBUTES.
+std::array<std::byte, 16> encode_tuple(std::uint32_t mode, std::uint32_t uid, std::uint32_t gid) {
+  return std::bit_cast<std::array<std::byte, 16>>(std::array<std::uint32_t, 4>{mode, uid, gid, 0});
 }
 
 Bytes encode_xattrs(const Member& member) {

@@ -133,6 +133,9 @@ class Errors(StoreTest):
                        "all units but one", HANG)
             self.assertEqual(Reading(mount.path, {bad: self.files[bad]}).result(), {bad: errno.EIO})
             self.assert_short(self.cache.log())
+            store.clear()
+            wait_until(lambda: server_figures(self.cache, archive)["staged_bytes"] == shard.stat().st_size,
+                       "the last unit", HANG)
 
     def test_short_reads(self):
         for container in self.CONTAINERS:

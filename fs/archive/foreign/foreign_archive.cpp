@@ -173,6 +173,7 @@ Result<void> ForeignArchive::take(Request& request, std::uint64_t b, const Forei
 }
 
 Result<void> ForeignArchive::fill(Request& request) const {
+  const std::uint64_t first = request.begin;
   while (request.begin < request.end) {
     if (blocks_.size() == 0 || request.end > stream_size())
       return fail(ErrorKind::Corrupt, fmt::format("{}: {}: index: its data lie nowhere",
@@ -180,7 +181,9 @@ Result<void> ForeignArchive::fill(Request& request) const {
     const std::uint64_t b = blocks_.find(request.begin);
     SHARDFS_TRY(const ForeignBlock block, blocks_.at(b));
     const std::uint64_t skip = request.begin - block.position;
-    if (request.begin < block.position || skip >= block.length)
+    // Where one block ends another begins: none may hold what the one before has given.
+    const bool is_next = request.begin == first || skip == 0;
+    if (request.begin < block.position || skip >= block.length || !is_next)
       return bad(request, b, block, "its data lie nowhere");
     const std::uint64_t size = std::min(block.length - skip, request.end - request.begin);
     SHARDFS_CHECK(take(request, b, block, skip, {request.out, size}));

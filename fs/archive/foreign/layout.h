@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <optional>
 #include <string>
 #include <vector>
@@ -88,7 +89,7 @@ class LayoutBuilder {
   };
 
   TreeBuilder tree_;
-  std::vector<Row> rows_;
+  std::deque<Row> rows_;
   std::vector<Coder> coders_;
   Bytes starts_;  ///< rows of BLOCK_STARTS
   Bytes windows_;

@@ -217,12 +217,16 @@ std::uint32_t mode_of(const Header& header, bool slash_at_end) {
   return (told & S_IFMT) == 0 ? S_IFREG | told : told;
 }
 
-/// The name as it stands there, but for "\\" of DOS and Windows, which some writers leave.
-std::string slashed_name(const Header& header) {
-  std::string name(as_text(header.name));
-  if (header.host == kDos && name.find('/') == std::string::npos)
-    std::ranges::replace(name, '\\', '/');
-  return name;
+/// "\\" of DOS and Windows, which some writers leave.
+bool has_backslashes(const Header& header) {
+  const std::string_view name = as_text(header.name);
+  return header.host == kDos && name.contains('\\') && !name.contains('/');
+}
+
+/// Most names are what plain_path() makes of them.
+bool is_plain(std::string_view name) {
+  return !name.starts_with('/') && !name.ends_with('/') && !name.contains("//") &&
+         !name.contains("./") && !name.ends_with('.');
 }
 
 /// The components of `name` that mean something, with one "/" between each two.
@@ -283,8 +287,13 @@ class Taker {
  private:
   void add(const Header& header) {
     ZipMember& member = directory_.members.emplace_back();
-    const std::string name = slashed_name(header);
-    member.path = directory_.keep(plain_path(name));
+    std::string_view name = as_text(header.name);
+    if (has_backslashes(header)) {
+      slashed_ = name;
+      std::ranges::replace(slashed_, '\\', '/');
+      name = slashed_;
+    }
+    member.path = directory_.keep(is_plain(name) ? name : plain_path(name));
     member.mode = mode_of(header, name.ends_with('/'));
     member.header = header.offset + place_.shift;
     member.packed = header.packed;
@@ -309,6 +318,7 @@ class Taker {
   const ByteSource& source_;
   const DirectoryPlace& place_;
   ZipDirectory& directory_;
+  std::string slashed_;
 };
 
 }  // namespace

@@ -17,29 +17,28 @@ namespace {
 /// end.
 constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 62;
 
-Member to_member(const ZipMember& from) {
-  Member member;
+/// Into the one before, whose memory is used again.
+void take(const ZipMember& from, Member& member) {
   member.path = from.path;
   member.mode = from.mode;
   member.uid = from.uid;
   member.gid = from.gid;
   member.mtime = from.mtime;
-  if (from.is_regular()) member.size = from.size;
+  member.size = from.is_regular() ? from.size : 0;
   member.link = from.link;
-  return member;
 }
 
 /// Where the member has data, its block comes first.
-void add(LayoutBuilder& layout, const ZipMember& member) {
-  if (!member.is_regular() || member.size == 0) {
-    layout.add_member(to_member(member));
+void add(LayoutBuilder& layout, const ZipMember& from, const Member& member) {
+  if (!from.is_regular() || from.size == 0) {
+    layout.add_member(member);
     return;
   }
   layout.begin_file();
-  const std::uint64_t position =
-      member.data != 0 ? layout.add({Codec::Stored}, member.data, member.size, member.size)
-                       : layout.add({Codec::Zip}, member.header, member.room, member.size);
-  layout.add_file(to_member(member), position);
+  const std::uint64_t position = from.data != 0
+                                     ? layout.add({Codec::Stored}, from.data, from.size, from.size)
+                                     : layout.add({Codec::Zip}, from.header, from.room, from.size);
+  layout.add_file(member, position);
 }
 
 }  // namespace
@@ -50,6 +49,7 @@ Result<ForeignFacts> scan_zip(const ByteSource& source, LayoutBuilder& layout) {
   SHARDFS_CHECK(read_zip_directory(source, place, directory));
   SHARDFS_CHECK(place_zip_members(source, place, directory));
   ForeignFacts facts{.format = "zip", .access = Access::Random};
+  Member taken;
   for (const ZipMember& member : directory.members) {
     if (member.is_regular() &&
         (layout.end() > kMostBytes || member.size > kMostBytes - layout.end()))
@@ -58,7 +58,8 @@ Result<ForeignFacts> scan_zip(const ByteSource& source, LayoutBuilder& layout) {
                               member.path, member.size));
     const bool at_once = member.data != 0 || member.size < kReadInPlace;
     if (member.is_regular() && !at_once) facts.access = Access::Frame;
-    add(layout, member);
+    take(member, taken);
+    add(layout, member, taken);
   }
   return facts;
 }
