@@ -89,9 +89,10 @@ class Archive {
 
   /// The stretch of the logical stream that holds the beginning of the file's data: from a multiple
   /// of `size` to the next one, and kWindowTail further, so that what begins in it ends in it too;
-  /// read in one or two requests. For contents_in(), which says what of it may be used.
-  [[nodiscard]] virtual Result<std::shared_ptr<const DecodedBlock>> window(
-      Entry inode, std::uint64_t size) const = 0;
+  /// read in one or two requests. For contents_in(), which says what of it may be used. What
+  /// `block` held before is gone, but its memory is used again.
+  [[nodiscard]] virtual Result<void> window(Entry inode, std::uint64_t size,
+                                            DecodedBlock& block) const = 0;
   static constexpr std::uint64_t kWindowTail = 128 * 1024;
 
   /// Whether the whole content of `inode`, a file that is not empty, lies in `block`.

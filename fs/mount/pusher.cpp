@@ -109,9 +109,9 @@ void Pusher::enqueue(Job job) {
 }
 
 void Pusher::run(const std::stop_token& stop) {
-  StoreThread device(session_);
+  Tools tools{StoreThread(session_), {}};
   Job job;
-  while (next(stop, job)) work(std::exchange(job, {}), device);
+  while (next(stop, job)) work(std::exchange(job, {}), tools);
 }
 
 bool Pusher::next(const std::stop_token& stop, Job& job) {
@@ -131,11 +131,12 @@ bool Pusher::next(const std::stop_token& stop, Job& job) {
   return false;
 }
 
-void Pusher::work(Job job, StoreThread& device) {
+void Pusher::work(Job job, Tools& tools) {
   if (!job.block) {
-    const auto window = archive_.window(job.read, kWindow);
-    if (!window) return;  // Whoever reads what is damaged there will be told.
-    job.block = *window;
+    auto& window = tools.window;
+    if (!window || window.use_count() > 1) window = std::make_shared<DecodedBlock>();
+    if (!archive_.window(job.read, kWindow, *window)) return;  // A reader of it will be told.
+    job.block = window;
   }
   const std::vector<Entry> again = std::exchange(job.again, {});
   Batch batch;
@@ -145,7 +146,7 @@ void Pusher::work(Job job, StoreThread& device) {
   } else {
     for (const Entry file : again) push(job, file, batch);
   }
-  store(job, batch, device);
+  store(job, batch, tools.device);
   job.due = Clock::now() + kRetryAfter;
   if (again.empty() && !job.again.empty()) enqueue(std::move(job));
 }

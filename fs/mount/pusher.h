@@ -78,10 +78,14 @@ class Pusher {
     std::vector<Entry> again;                   ///< only these, which have been tried before
   };
   using Batch = std::vector<std::pair<Entry, ByteSpan>>;
+  struct Tools {  ///< of one thread
+    StoreThread device;
+    std::shared_ptr<DecodedBlock> window;  ///< memory for it, if nobody holds it any more
+  };
 
   void run(const std::stop_token& stop);
   [[nodiscard]] bool next(const std::stop_token& stop, Job& job);
-  void work(Job job, StoreThread& device);
+  void work(Job job, Tools& tools);
   void enqueue(Job job);
   void offer_window(Entry inode);
   /// The kernel knows the file, does not have its bytes, and nobody is about to read it. (Which

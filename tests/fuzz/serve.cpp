@@ -97,11 +97,11 @@ void Asker::read_file(Entry inode, std::uint64_t size) {
 void Asker::read_window(Entry inode, std::uint64_t size) {
   constexpr std::uint64_t kWindow = 1024 * 1024;
   if (size == 0 || size > Archive::kWindowTail || left_ == 0) return;
-  const auto window = archive_.window(inode, kWindow);
-  if (!good(window)) return;
-  left_ -= std::min<std::uint64_t>(left_, (*window)->bytes.size());
-  if (!archive_.holds(**window, inode)) return;
-  const auto whole = archive_.contents_in(**window, inode);
+  DecodedBlock window;
+  if (!good(archive_.window(inode, kWindow, window))) return;
+  left_ -= std::min<std::uint64_t>(left_, window.bytes.size());
+  if (!archive_.holds(window, inode)) return;
+  const auto whole = archive_.contents_in(window, inode);
   const auto alone = read(inode, 0, size);
   PROMISE(!whole || !alone || std::ranges::equal(*whole, *alone));
 }

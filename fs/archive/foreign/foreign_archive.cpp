@@ -504,8 +504,7 @@ Result<std::size_t> ForeignArchive::read_some(Entry inode, std::uint64_t offset,
 }
 
 // A window is for what lies together anyway: in one block, or in an archive that is its own stream.
-Result<std::shared_ptr<const DecodedBlock>> ForeignArchive::window(Entry inode,
-                                                                   std::uint64_t size) const {
+Result<void> ForeignArchive::window(Entry inode, std::uint64_t size, DecodedBlock& part) const {
   SHARDFS_TRY(const Stretch wanted, stretch(inode, size, stream_size()));
   SHARDFS_TRY(const std::uint64_t position, data_position(inode, stream_size()));
   const std::uint64_t b = blocks_.find(position);
@@ -514,12 +513,10 @@ Result<std::shared_ptr<const DecodedBlock>> ForeignArchive::window(Entry inode,
     return damaged(inode, "its data lie nowhere", "block", b, block.offset);
   const std::uint64_t begin = std::max(wanted.begin, block.position);
   const std::uint64_t end = std::min(wanted.end, block.position + block.length);
-  auto part = std::make_shared<DecodedBlock>();
-  part->position = begin;
-  part->bytes.resize(end - begin);
-  Request request{inode, begin, end, part->bytes.data()};
-  SHARDFS_CHECK(fill(request));
-  return part;
+  part.position = begin;
+  part.bytes.resize(end - begin);
+  Request request{inode, begin, end, part.bytes.data()};
+  return fill(request);
 }
 
 Result<void> ForeignArchive::append_extents(Entry inode, std::uint64_t begin, std::uint64_t end,

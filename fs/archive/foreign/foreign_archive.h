@@ -35,8 +35,7 @@ class ForeignArchive final : public IndexedArchive {
 
   [[nodiscard]] ArchiveInfo info() const override;
   [[nodiscard]] const std::vector<std::string>& notes() const override { return notes_; }
-  Result<std::shared_ptr<const DecodedBlock>> window(Entry inode,
-                                                     std::uint64_t size) const override;
+  Result<void> window(Entry inode, std::uint64_t size, DecodedBlock& block) const override;
   std::optional<ByteSpan> contents_in(const DecodedBlock& block, Entry inode) const override {
     return located_in(block, inode);
   }

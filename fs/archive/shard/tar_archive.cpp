@@ -113,14 +113,11 @@ Result<std::size_t> TarArchive::read_some(Entry inode, std::uint64_t offset,
   return wanted;
 }
 
-Result<std::shared_ptr<const DecodedBlock>> TarArchive::window(Entry inode,
-                                                               std::uint64_t size) const {
+Result<void> TarArchive::window(Entry inode, std::uint64_t size, DecodedBlock& block) const {
   SHARDFS_TRY(const Stretch wanted, stretch(inode, size, superblock().archive_size));
-  auto block = std::make_shared<DecodedBlock>();
-  block->position = wanted.begin;
-  block->bytes.resize(wanted.end - wanted.begin);
-  SHARDFS_CHECK(source().read_at(wanted.begin, block->bytes));
-  return block;
+  block.position = wanted.begin;
+  block.bytes.resize(wanted.end - wanted.begin);
+  return source().read_at(wanted.begin, block.bytes);
 }
 
 std::optional<ByteSpan> TarArchive::contents_in(const DecodedBlock& block, Entry inode) const {

@@ -13,8 +13,7 @@ class TarArchive final : public ShardArchive {
   /// Corrupt if the shard's parts do not fit together. `trailer` has been believed.
   [[nodiscard]] static Result<std::unique_ptr<Archive>> open(OpenedShard shard, Trailer trailer);
 
-  Result<std::shared_ptr<const DecodedBlock>> window(Entry inode,
-                                                     std::uint64_t size) const override;
+  Result<void> window(Entry inode, std::uint64_t size, DecodedBlock& block) const override;
   std::optional<ByteSpan> contents_in(const DecodedBlock& block, Entry inode) const override;
   Result<std::vector<Extent>> extents(Entry inode) const override;
   Result<VerifyReport> verify(unsigned threads,

@@ -123,15 +123,12 @@ Result<std::size_t> ZstArchive::read_some(Entry inode, std::uint64_t offset,
   return wanted;
 }
 
-Result<std::shared_ptr<const DecodedBlock>> ZstArchive::window(Entry inode,
-                                                               std::uint64_t size) const {
+Result<void> ZstArchive::window(Entry inode, std::uint64_t size, DecodedBlock& block) const {
   SHARDFS_TRY(const Stretch wanted, stretch(inode, size, superblock().tar_size));
-  auto block = std::make_shared<DecodedBlock>();
-  block->position = wanted.begin;
-  block->bytes.resize(wanted.end - wanted.begin);
-  Request request{inode, wanted.begin, wanted.end, block->bytes.data(), nullptr, Wait::Yes};
-  SHARDFS_CHECK(fill(request));
-  return block;
+  block.position = wanted.begin;
+  block.bytes.resize(wanted.end - wanted.begin);
+  Request request{inode, wanted.begin, wanted.end, block.bytes.data(), nullptr, Wait::Yes};
+  return fill(request);
 }
 
 Result<std::vector<Extent>> ZstArchive::extents(Entry inode) const {

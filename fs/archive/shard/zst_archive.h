@@ -14,8 +14,7 @@ class ZstArchive final : public ShardArchive {
   [[nodiscard]] static Result<std::unique_ptr<Archive>> open(OpenedShard shard,
                                                              std::uint64_t frames);
 
-  Result<std::shared_ptr<const DecodedBlock>> window(Entry inode,
-                                                     std::uint64_t size) const override;
+  Result<void> window(Entry inode, std::uint64_t size, DecodedBlock& block) const override;
   std::optional<ByteSpan> contents_in(const DecodedBlock& block, Entry inode) const override {
     return located_in(block, inode);
   }
