@@ -149,6 +149,7 @@ Result<std::unique_ptr<Archive>> open_archive(std::shared_ptr<const ByteSource> 
 
 Result<void> make_index(const ByteSource& source, const Time& mtime, const std::string& path,
                         const ScanProgress& progress) {
+  SHARDFS_CHECK(check_replaceable_by_index(path));
   std::vector<std::string> notes;
   SHARDFS_TRY(const ArchiveState state, state_of(source, mtime));
   SHARDFS_TRY(const Index index, scan_all(source, state, notes, progress));

@@ -12,7 +12,6 @@ namespace shardfs {
 
 namespace {
 
-constexpr std::string_view kMagic = "SHARDFS\n";
 constexpr std::uint32_t kVersion = 1;
 constexpr std::size_t kFixed = 120;  ///< bytes before the section table
 constexpr std::size_t kRow = 32;     ///< of the section table
@@ -106,7 +105,7 @@ std::uint32_t find_damaged(const Index& index) {
 }
 
 void store_superblock(std::byte* to, const Superblock& s, std::size_t size, std::size_t sections) {
-  std::ranges::copy(as_bytes(kMagic), to);
+  std::ranges::copy(as_bytes(kPlainIndexMagic), to);
   store(to + 8, kVersion);
   store(to + 12, static_cast<std::uint32_t>(size));
   store(to + 32, static_cast<std::uint32_t>(s.container));
@@ -131,7 +130,7 @@ std::unexpected<Error> damaged_index(std::string_view what) {
 }
 
 Result<std::size_t> Superblock::encoded_size(ByteSpan first_bytes) {
-  if (first_bytes.size() < 16 || as_text(first_bytes.first(8)) != kMagic)
+  if (first_bytes.size() < 16 || as_text(first_bytes.first(8)) != kPlainIndexMagic)
     return damaged_index("does not begin as an index");
   const auto version = load<std::uint32_t>(first_bytes.data() + 8);
   if (version != kVersion)

@@ -15,6 +15,9 @@
 
 namespace shardfs {
 
+/// What an index begins with.
+inline constexpr std::string_view kPlainIndexMagic = "SHARDFS\n";
+
 enum class Container : std::uint32_t { Tar = 1, TarZst = 2, Foreign = 3 };
 
 /// Section types; the numbers are part of the format.

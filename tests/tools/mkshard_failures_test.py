@@ -31,7 +31,7 @@ class SignalTest(PackingTest):
     def test_while_waiting_for_standard_input(self):
         self.write("file", incompressible(6 << 20))
         tar = self.tar_of(self.source).read_bytes()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGXCPU, signal.SIGQUIT):
             for sent in (b"", tar[:512], tar[:5 << 20]):
                 process = start("-", "-o", self.out / "a.tar", stdin=subprocess.PIPE)
                 wait_until(lambda: leftovers(self.out), process)
@@ -271,6 +271,18 @@ class ChangingTest(PackingTest):
             self.assertEqual(said["skipped"][0]["text"], "changed while it was read; packed as it was read")
             self.assertEqual(self.data("a.tar", "moving"), (self.source / "moving").read_bytes()[:9 << 20])
             (self.out / "a.tar").unlink()
+
+    def test_another_name_of_a_file_that_changed_is_no_link(self):
+        """Nor is that of another file that has got its number."""
+        environment = self.changing(9 << 20, "grow", 1)
+        os.link(self.source / "moving", self.source / "zz")
+        for number in range(30):  # more than is looked at ahead
+            self.write(f"x{number:02}", bytes(4 << 20))
+        self.pack(self.source, "a.tar", "--ignore-failed-read", "--threads=1", expect=1, env=environment)
+        now = (self.source / "zz").read_bytes()
+        self.assertEqual(self.data("a.tar", "moving"), now[:9 << 20])
+        self.assertTrue(self.members("a.tar")["zz"].isreg())
+        self.assertEqual(self.data("a.tar", "zz"), now)
 
     def test_verify_finds_what_the_disk_changed(self):
         self.write("moving", incompressible(300_000))

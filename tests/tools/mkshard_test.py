@@ -148,6 +148,12 @@ class ContentTest(PackingTest):
             listed = self.ok("tar", "-tf", *self.source.glob(name + "*"))
             self.assertEqual(listed.split(), ["file"] if name == "a.tar" else ["a.tar", "file"])
 
+    def test_a_file_that_is_named_as_the_output_might_have_been_is_packed(self):
+        self.write("text", b"compressible " * 10_000)
+        self.write("b.tar", b"data " * 1000)
+        self.ok(MKSHARD, ".", "-o", "b", cwd=self.source)
+        self.assertEqual(self.ok("tar", "--zstd", "-tf", self.source / "b.tar.zst").split(), ["b.tar", "text"])
+
     def test_an_empty_directory_becomes_an_archive_without_members(self):
         said = self.pack(self.source, "a.tar", "--verify")
         self.assertEqual(said["files"], 0)
@@ -216,6 +222,16 @@ class SelectionTest(PackingTest):
         said = self.pack(self.source, "n.tar", "--files-from=-", "--ignore-failed-read", input="c\nnone\n", expect=1)
         self.assertEqual([(s["path"], s["errno"]) for s in said["skipped"]], [("none", 2)])
         self.assertEqual(list(self.members("n.tar")), ["c"])
+
+    def test_files_from_that_cannot_be_read(self):
+        target = (self.source, "-o", self.out / "n.tar", "--files-from=-")
+        directory = os.open(self.dir, os.O_RDONLY)
+        try:
+            self.assertIn("cannot read the list: Is a directory", self.refused(*target, stdin=directory))
+        finally:
+            os.close(directory)
+        self.assertIn("paths that end in NUL; try: -0", self.refused(*target, input="c\0a/x.jpg\0"))
+        self.assertIn("a list without a path", self.refused(*target, input=""))
 
     def test_files_from_outside_is_refused(self):
         for path in ("/etc/passwd", "../out", "a/../../out"):
@@ -458,6 +474,21 @@ class CommandLineTest(PackingTest):
             self.assertEqual(said.count("\n"), 1, said)
             self.assertIn(word, said)
             self.assertIn("try: mkshard --help", said)
+
+    def test_an_index_replaces_nothing_else(self):
+        tar = self.tar_of(self.source)
+        before = tar.read_bytes()
+        for output in (tar, self.write("notes")):
+            self.assertIn("not replaced", self.refused("index", tar, "-o", output))
+        self.assertEqual(tar.read_bytes(), before)
+        for _ in range(2):
+            self.ok(MKSHARD, "index", tar, "-o", self.out / "index")
+
+    def test_without_standard_descriptors(self):
+        for closed in ("<&-", "<&- >&-"):
+            result = run("sh", "-c", f"exec {MKSHARD} - -o {self.out}/a.tar {closed}", timeout=20)
+            self.assertEqual(result.returncode, 2, result.stderr)
+            self.assertIn("standard input: ", result.stderr)
 
     def test_a_source_or_output_directory_that_is_not_there(self):
         said = self.refused(self.dir / "nothing", "-o", self.out / "a.tar")

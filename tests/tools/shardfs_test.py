@@ -91,6 +91,21 @@ class Tool(MountTest):
         self.assertEqual(self.silent(SHARDFS, "ls", "-R0", self.shard), "a.txt\0dir\0dir/b.bin\0dir/sub\0dir/sub/c\0link\0")
         self.assertIn("nothing: not in", self.fails(2, "ls", self.shard, "nothing"))
 
+    def test_output_that_cannot_be_written(self):
+        for command in (("ls", "-R"), ("info",), ("verify",)):
+            with open("/dev/full", "w") as full:
+                result = subprocess.run([SHARDFS, *command, self.shard], stdout=full, stderr=subprocess.PIPE, text=True)
+            self.assertEqual((result.returncode, result.stderr),
+                             (2, "shardfs: standard output: cannot be written\n"), command)
+
+    def test_mount_without_standard_descriptors(self):
+        with Mount(self.shard) as mount:
+            mount.umount()
+            for closed in ("<&-", "<&- >&-", "<&- >&- 2>&-"):
+                self.ok("sh", "-c", f"exec {SHARDFS} mount {self.shard} {mount.path} -q {closed}")
+                self.assertEqual((mount.path / "a.txt").read_bytes(), b"one")
+                self.assertEqual(mount.umount().returncode, 0)
+
     def test_ls_with_details_is_what_ls_prints(self):
         wanted = self.silent("ls", "-ln", "--time-style=+%Y-%m-%d %H:%M:%S", self.source,
                              env={**os.environ, "LC_ALL": "C"})

@@ -12,7 +12,8 @@
 namespace shardfs {
 namespace {
 
-constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP};
+// Slurm sends the last three where it is asked to.
+constexpr std::array kSignals{SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGALRM, SIGXCPU, SIGUSR1, SIGUSR2};
 
 std::atomic<int> first_signal{0};
 std::array<int, 2> wake_pipe{-1, -1};

@@ -30,7 +30,7 @@ class Interrupt {
   [[nodiscard]] static Result<void> wait_readable(int fd, int cancel_fd = -1);
 
  private:
-  std::array<struct sigaction, 3> before_;
+  std::array<struct sigaction, 8> before_;
 };
 
 }  // namespace shardfs

@@ -217,7 +217,13 @@ Result<void> ArchiveSource::read_archive() {
   if (!direct) {
     SHARDFS_TRY(decoded_, DecodedInput::open(*file_));
   }
-  const ThreadLocale locale(direct || decoded_->head().starts_with("PK"));
+  const bool zip_in_stream = !direct && decoded_->head().starts_with("PK");
+  const ThreadLocale locale(direct || zip_in_stream);
+  if (zip_in_stream)
+    SHARDFS_CHECK(
+        note_difference(file_->name(),
+                        "modes and symlinks stand at the end of a zip, and are not known before; "
+                        "to have them, pack it from a file"));
   archive_ = new_archive();
   support_formats(archive_.get());
   const int result = direct ? file_->attach(archive_.get()) : decoded_->attach(archive_.get());

@@ -144,7 +144,18 @@ class DirectorySource final : public MemberSource {
 
   /// Names of inodes with several: the first one, and how many are still to come.
   struct FirstName {
+    FirstName(const FoundEntry& entry)
+        : path(entry.member.path),
+          size(entry.version.size),
+          mtime(entry.version.mtime),
+          left(entry.links - 1) {}
+    [[nodiscard]] bool is_of_same_file(const FoundEntry& entry) const {
+      return size == entry.version.size && mtime == entry.version.mtime;
+    }
+
     std::string path;
+    std::uint64_t size = 0;
+    Time mtime;
     std::uint64_t left = 0;
   };
   struct HashInode {
@@ -267,9 +278,13 @@ Result<Skipped> DirectorySource::give_up(const std::string& path, Error error) c
 
 /// A hard link if the inode has been packed already; otherwise nothing, and the name is remembered.
 std::optional<Item> DirectorySource::take_link(FoundEntry& entry) {
-  const auto [at, first] =
-      first_names_.try_emplace(entry.version.inode, FirstName{entry.member.path, entry.links - 1});
+  const auto [at, first] = first_names_.try_emplace(entry.version.inode, entry);
   if (first) return std::nullopt;
+  // The number of a file that has been removed meanwhile may be another's by now.
+  if (!at->second.is_of_same_file(entry)) {
+    at->second = FirstName(entry);
+    return std::nullopt;
+  }
   Member link;
   link.path = std::move(entry.member.path);
   link.mode = S_IFREG | (entry.member.mode & 07777);

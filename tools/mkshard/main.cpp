@@ -5,9 +5,11 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "tools/common/standard_descriptors.h"
 #include "tools/mkshard/mkshard_main.h"
 
 int main(int argc, char** argv) {
+  shardfs::fill_standard_descriptors();
   // Errors of write() are handled where it is called, so that the temporary file goes: a closed
   // pipe, and a file larger than ulimit -f allows.
   ::signal(SIGPIPE, SIG_IGN);

@@ -10,6 +10,7 @@
 
 #include "fs/dataset/dataset.h"
 #include "tools/common/interrupt.h"
+#include "tools/common/path_list.h"
 #include "tools/common/size.h"
 #include "tools/common/text.h"
 #include "tools/mkshard/archive_source.h"
@@ -36,7 +37,7 @@ std::vector<InodeKey> output_inodes(const Options& options, const OutputFile& ou
   std::vector<InodeKey> inodes{output.inode()};
   if (options.container) {
     add_inode(inodes, options.output);
-  } else {
+  } else if (options.force) {  // otherwise it cannot be one that exists
     add_inode(inodes, options.output + ".tar");
     add_inode(inodes, options.output + ".tar.zst");
   }

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <iostream>
 #include <iterator>
 #include <optional>
 
@@ -265,19 +263,6 @@ Result<Selection> Selection::create(const std::vector<std::string>& paths) {
   };
   sorted.erase(std::unique(sorted.begin(), sorted.end(), covered), sorted.end());
   return selection;
-}
-
-Result<std::vector<std::string>> read_path_list(const std::string& file, bool null_separated) {
-  std::ifstream stream;
-  if (file != "-") stream.open(file, std::ios::binary);
-  std::istream& in = file == "-" ? std::cin : stream;
-  if (!in) return fail_errno(errno, file, "cannot open the list");
-  std::vector<std::string> paths;
-  for (std::string path; std::getline(in, path, null_separated ? '\0' : '\n');) {
-    if (!path.empty()) paths.push_back(std::move(path));
-  }
-  if (in.bad()) return fail_errno(errno, file, "cannot read the list");
-  return paths;
 }
 
 Result<DirectoryRef> open_root(const std::string& source) {

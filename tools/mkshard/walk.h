@@ -41,11 +41,6 @@ class Selection {
   std::vector<std::string> paths_;
 };
 
-/// Paths in a list file ("-": standard input), one a line or NUL-terminated; empty ones are
-/// dropped.
-[[nodiscard]] Result<std::vector<std::string>> read_path_list(const std::string& file,
-                                                              bool null_separated);
-
 /// Whoever takes the names of a walk, in the walk's thread.
 class Visitor {
  public:

@@ -107,7 +107,10 @@ int run(std::vector<std::string> args, Io& io) {
     parsed.error().message += "; try: shardfs --help";
     return report(io, parsed.error(), is_mount_or_umount(args) ? int{kUsage} : int{kFatal});
   }
-  return parser.chosen()(common, io);
+  const int code = parser.chosen()(common, io);
+  io.out.flush();
+  if (io.out || code != kOk) return code;
+  return report(io, {ErrorKind::Io, EIO, "standard output: cannot be written"}, kFatal);
 }
 
 }  // namespace

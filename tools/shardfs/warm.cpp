@@ -1,7 +1,5 @@
 #include <algorithm>
 #include <chrono>
-#include <fstream>
-#include <iostream>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -15,6 +13,7 @@
 #include "fs/mount/control.h"
 #include "fs/mount/report.h"
 #include "tools/common/interrupt.h"
+#include "tools/common/path_list.h"
 #include "tools/shardfs/commands.h"
 #include "tools/shardfs/mounts.h"
 
@@ -75,14 +74,8 @@ class Sender {
 };
 
 Result<void> send_list(const WarmArguments& arguments, Sender& sender) {
-  std::ifstream file;
-  if (arguments.list != "-") {
-    file.open(arguments.list, std::ios::binary);
-    if (!file) return fail_errno(errno, arguments.list, "cannot open");
-  }
-  std::istream& in = arguments.list == "-" ? std::cin : file;
-  for (std::string name; std::getline(in, name, arguments.zero ? '\0' : '\n');)
-    SHARDFS_CHECK(sender.add(name));
+  SHARDFS_TRY(const auto names, read_path_list(arguments.list, arguments.zero));
+  for (const std::string& name : names) SHARDFS_CHECK(sender.add(name));
   return sender.send();
 }
 

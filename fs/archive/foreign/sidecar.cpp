@@ -1,6 +1,7 @@
 #include "fs/archive/foreign/sidecar.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <utility>
 
@@ -17,6 +18,7 @@ namespace shardfs {
 namespace {
 
 constexpr std::uint64_t kSample = 64 * 1024;
+constexpr std::string_view kSuffix = ".shardfs-index";
 
 Result<void> write_all(int fd, ByteSpan bytes, const std::string& path) {
   while (!bytes.empty()) {
@@ -53,7 +55,17 @@ Result<ArchiveState> state_of(const ByteSource& source, const Time& mtime) {
   return state;
 }
 
-std::string sidecar_path(const std::string& archive) { return archive + ".shardfs-index"; }
+std::string sidecar_path(const std::string& archive) { return archive + std::string(kSuffix); }
+
+Result<void> check_replaceable_by_index(const std::string& path) {
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if ((!fd && errno == ENOENT) || path.ends_with(kSuffix)) return {};
+  std::array<char, kPlainIndexMagic.size()> begin{};
+  if (fd && ::pread(fd.get(), begin.data(), begin.size(), 0) == ssize_t{begin.size()} &&
+      std::ranges::equal(begin, kPlainIndexMagic))
+    return {};
+  return fail(ErrorKind::Invalid, path + ": is there, and no index of an archive; not replaced");
+}
 
 Result<Index> load_index(const std::string& path) {
   const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));

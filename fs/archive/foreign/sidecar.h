@@ -25,6 +25,8 @@ struct ArchiveState {
 
 /// Name of the index beside an archive.
 [[nodiscard]] std::string sidecar_path(const std::string& archive);
+/// Invalid: something else is there than an index that may be made anew.
+[[nodiscard]] Result<void> check_replaceable_by_index(const std::string& path);
 
 /// NotFound: there is none. Corrupt or Unsupported: damaged, or no index of a foreign archive.
 [[nodiscard]] Result<Index> load_index(const std::string& path);
