@@ -103,27 +103,29 @@ Result<Packet> Line::call(Message type, ByteSpan payload, std::span<const int> f
                           std::optional<milliseconds> timeout) {
   if (const auto sent = send_packet(socket_.get(), type, payload, fds); !sent)
     return gone(sent.error().message);
-  const auto start = Clock::now();
-  auto heard = start;
+  const milliseconds patience = timeout.value_or(timeout_);
+  milliseconds waited{0}, silent{0};  // since the call; since a ping that has no answer yet
   bool pinged = false;
   std::array<pollfd, 2> waits{pollfd{socket_.get(), POLLIN, 0}, pollfd{cancel_, POLLIN, 0}};
-  const milliseconds patience = timeout.value_or(timeout_);
   while (true) {
-    const auto left = std::chrono::ceil<milliseconds>(start + patience - Clock::now());
-    const auto pause = std::clamp(left, milliseconds(1), milliseconds(kPingEvery));
+    const auto before = Clock::now();
+    const auto pause = std::clamp(patience - waited, milliseconds(1), milliseconds(kPingEvery));
     ::poll(waits.data(), waits.size(), static_cast<int>(pause.count()));
     if (waits[1].revents != 0) return fail(ErrorKind::Interrupted, "cache: unmounting");
     auto packet = receive_packet(socket_.get());
-    const auto now = Clock::now();
     if (packet && packet->type != Message::Pong) return packet;
+    // Of the time that a job was suspended no more counts: nobody could have answered.
+    const auto passed = std::min(std::chrono::ceil<milliseconds>(Clock::now() - before),
+                                 milliseconds(2 * kPingEvery));
+    waited += passed;
+    silent = pinged && !packet ? silent + passed : milliseconds(0);
     if (packet) {
-      heard = now;
       pinged = false;
       continue;
     }
     if (packet.error().sys_errno != EAGAIN) return gone(packet.error().message);
-    if (now - start > patience) return fail_errno(ETIMEDOUT, "cache", "no answer");
-    if (now - heard > kDeadAfter) return gone("the server does not answer");
+    if (waited > patience) return fail_errno(ETIMEDOUT, "cache", "no answer");
+    if (silent > kDeadAfter) return gone("the server does not answer");
     if (!pinged) pinged = send_packet(socket_.get(), Message::Ping).has_value();
   }
 }

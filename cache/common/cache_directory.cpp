@@ -81,7 +81,9 @@ std::string cache_directory_name() { return fmt::format(".shardfs-{}", ::geteuid
 
 Result<CacheDirectory> CacheDirectory::open(const std::string& parent) {
   CacheDirectory directory;
-  directory.path_ = (std::filesystem::path(parent) / cache_directory_name()).string();
+  std::error_code ignored;  // Without a working directory nothing can be opened there either.
+  const auto absolute = std::filesystem::absolute(parent, ignored);
+  directory.path_ = (absolute / cache_directory_name()).string();
   const UniqueFd above(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!above) return fail_errno(errno, parent, "cannot open");
   SHARDFS_TRY(directory.file_system_, file_system_of(above.get(), parent));
@@ -91,7 +93,10 @@ Result<CacheDirectory> CacheDirectory::open(const std::string& parent) {
         fmt::format("{}: is on a shared file system ({}); try: --cache-dir with a directory "
                     "of this node",
                     parent, directory.file_system_.type));
-  SHARDFS_TRY(directory.fd_, open_or_make(directory.path_));
+  auto made = open_or_make(directory.path_);
+  // A server that ended may have removed it between the two.
+  if (!made && made.error().sys_errno == ENOENT) made = open_or_make(directory.path_);
+  SHARDFS_TRY(directory.fd_, std::move(made));
   SHARDFS_CHECK(check_owner(directory.fd_.get(), directory.path_));
   return directory;
 }

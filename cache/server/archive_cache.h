@@ -89,6 +89,8 @@ class ArchiveCache {
   [[nodiscard]] std::uint64_t taken_bytes() const;
   /// Something is being fetched or checked.
   [[nodiscard]] bool is_at_work() const { return working_ > 0; }
+  /// Threads that are, most of them with a request to the store.
+  [[nodiscard]] unsigned working() const { return working_; }
   void work_began() { ++working_; }
   void work_ended() { --working_; }
   /// Hinted, and not yet fetched.

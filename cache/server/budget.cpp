@@ -61,6 +61,7 @@ void Budget::landed(std::uint64_t bytes, bool in_memory) {
 void Budget::give_back(std::uint64_t bytes, bool in_memory) {
   std::uint64_t& used = in_memory ? memory_ : disk_;
   used -= std::min(used, bytes);
+  if (!in_memory) full_ = false;  // as far as is known
 }
 
 void Budget::note_full() {

@@ -57,7 +57,7 @@ Unit unit_in(ByteSpan key) {
   return unit;
 }
 
-std::vector<UnitRecord> records_of(const Database& database, const ArchiveId& id) {
+Result<std::vector<UnitRecord>> records_of(const Database& database, const ArchiveId& id) {
   std::vector<UnitRecord> records;
   const auto done = database.scan(id.bytes, [&](ByteSpan key, ByteSpan value) {
     if (key.size() != id.bytes.size() + 4 || unit_in(key) == kPathUnit) return true;
@@ -67,8 +67,8 @@ std::vector<UnitRecord> records_of(const Database& database, const ArchiveId& id
     std::memcpy(record.sums.data(), content->data(), sizeof record.sums);
     return true;
   });
-  if (!done) spdlog::warn("{}; what is cached is fetched again", done.error().message);
-  return done ? records : std::vector<UnitRecord>();
+  if (!done) return std::unexpected(done.error());
+  return records;
 }
 
 }  // namespace
@@ -128,6 +128,7 @@ void Ledger::run_tasks(std::deque<Task> tasks) {
     }
     write_all(writes);
     task.read(database_ ? &*database_ : nullptr);
+    begin_anew_if_damaged();
   }
   write_all(writes);
 }
@@ -142,8 +143,23 @@ void Ledger::write_all(std::deque<Task>& tasks) {
     for (const Task& task : batch) SHARDFS_CHECK(task.write(writer));
     return {};
   });
-  if (!done && failures_.now())
-    spdlog::warn("{}; the next server will fetch again", done.error().message);
+  if (!done) note_failure(done.error());
+  begin_anew_if_damaged();
+}
+
+void Ledger::note_failure(const Error& error) {
+  if (failures_.now()) spdlog::warn("{}; what is cached is fetched again", error.message);
+  is_damaged_ = is_damaged_ || error.kind == ErrorKind::Corrupt;
+}
+
+/// Once: what is damaged again has another cause than what stood there.
+void Ledger::begin_anew_if_damaged() {
+  if (!is_damaged_ || was_begun_anew_) return;
+  was_begun_anew_ = true;
+  database_.reset();
+  std::error_code ignored;
+  std::filesystem::remove_all(directory_, ignored);
+  open_database();
 }
 
 void Ledger::post(Task task) {
@@ -171,8 +187,11 @@ bool Ledger::wait_for(std::function<void(Database*)> read) {
 
 std::vector<UnitRecord> Ledger::load(const ArchiveId& id) {
   auto records = std::make_shared<std::vector<UnitRecord>>();
-  const bool came = wait_for([id, records](Database* database) {
-    if (database != nullptr) *records = records_of(*database, id);
+  const bool came = wait_for([this, id, records](Database* database) {
+    if (database == nullptr) return;
+    auto found = records_of(*database, id);
+    if (found) *records = *std::move(found);
+    if (!found) note_failure(found.error());
   });
   if (!came) {
     spdlog::warn("{}: does not answer; what is cached is fetched again", directory_);

@@ -67,11 +67,14 @@ class Ledger {
   void run_tasks(std::deque<Task> tasks);
   void post(Task task);
   void write_all(std::deque<Task>& tasks);
+  void note_failure(const Error& error);
+  void begin_anew_if_damaged();
   [[nodiscard]] bool wait_for(std::function<void(Database*)> read);
 
   const std::string directory_;
   std::optional<Database> database_;  ///< the thread's, like failures_
   Rarely failures_;
+  bool is_damaged_ = false, was_begun_anew_ = false;  ///< the thread's
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Task> tasks_;  ///< guarded by mutex_, like all below

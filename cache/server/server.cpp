@@ -79,7 +79,8 @@ void Server::run(int ending) {
   bool had_client = false;
   auto checked = start;
   while (true) {
-    std::vector<pollfd> waits{{listening_.get(), POLLIN, 0}, {ending, POLLIN, 0}};
+    const bool may_accept = Clock::now() >= accept_after_;
+    std::vector<pollfd> waits{{may_accept ? listening_.get() : -1, POLLIN, 0}, {ending, POLLIN, 0}};
     std::vector<std::uint64_t> numbers;
     for (const auto& [number, peer] : peers_) {
       waits.push_back({peer.connection->socket(), POLLIN, 0});
@@ -113,7 +114,12 @@ int Server::tick_ms() {
 void Server::accept_clients() {
   while (true) {
     UniqueFd socket(::accept4(listening_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!socket) return;
+    if (!socket) {
+      // Who waits there would wake this thread again at once.
+      if (errno == EMFILE || errno == ENFILE)
+        accept_after_ = Clock::now() + std::chrono::seconds(1);
+      return;
+    }
     const auto uid = peer_uid(socket.get());
     if (!uid || *uid != ::geteuid() || peers_.size() >= kMostClients) continue;
     const std::uint64_t number = next_client_++;
@@ -135,10 +141,14 @@ void Server::serve(Peer& peer) {
 }
 
 void Server::drop(std::uint64_t number) {
-  std::vector<Archive> closing;  // Without the lock: closing may take the store its time.
   const std::lock_guard lock(mutex_);
   const auto at = peers_.find(number);
-  closing = at->second.archives;
+  // Closing takes its time: that of the store, and of memory that is freed.
+  if (!at->second.archives.empty()) {
+    auto closing = std::make_shared<std::vector<Archive>>(at->second.archives);
+    chores_.emplace_back([closing] { closing->clear(); });
+    chore_.notify_one();
+  }
   at->second.connection->hang_up();
   for (const Archive& archive : at->second.archives) {
     archive->closed();

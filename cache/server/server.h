@@ -123,10 +123,10 @@ class Server {
   std::map<std::uint64_t, Peer> peers_;
   std::map<ArchiveId, Archive> archives_;
   ArchiveId served_last_{};
+  std::chrono::steady_clock::time_point accept_after_{};               ///< the poll thread's
   std::map<std::string, std::uint64_t> unopened_;  ///< mirrors that nobody has open: bytes
   Leases leases_;
   std::unique_ptr<BlockStore> blocks_;            ///< made by the first OPEN, then for good
-  unsigned fetching_ = 0;                         ///< requests to the store under way
   ArchiveCache::Clock::time_point settled_at_{};  ///< until then a pause may be about to end
   double small_allowed_ = 1;                      ///< token bucket of small requests
   ArchiveCache::Clock::time_point small_at_{};

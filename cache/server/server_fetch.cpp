@@ -22,13 +22,10 @@ void Server::fetch() {
   PageBuffer buffer(kUnitBytes);
   std::unique_lock lock(mutex_);
   while (auto job = take_job(lock)) {
-    const bool from_store = job->work.kind != Work::Kind::Verify;
-    fetching_ += from_store ? 1 : 0;
     job->archive->work_began();
     lock.unlock();
     run_job(*job, buffer);
     lock.lock();
-    fetching_ -= from_store ? 1 : 0;
     job->archive->work_ended();
     close_unused(job->archive);
     if (blocks_) budget_.set_block_bytes(blocks_->bytes());
@@ -53,25 +50,25 @@ bool Server::may_read_small(Clock::time_point now) {
 std::optional<Server::Job> Server::take_job(std::unique_lock<std::mutex>& lock) {
   while (!stopping_) {
     const auto now = Clock::now();
-    if (fetching_ < budget_.limits().store_inflight) {
-      // Whoever is waited for comes first, whichever archive it is of; else they take turns.
-      for (const bool demand : {true, false}) {
-        auto at = archives_.upper_bound(served_last_);
-        for (std::size_t left = archives_.size(); left > 0; --left, ++at) {
-          if (at == archives_.end()) at = archives_.begin();
-          const auto& [id, archive] = *at;
-          if (archive->has_demand() != demand) continue;
-          auto work = archive->next(now, may_read_small(now));
-          if (!work) continue;
-          served_last_ = id;
-          if (work->kind == Work::Kind::Range && budget_.limits().store_rate != 0)
-            small_allowed_ -= 1;
-          return Job{archive, *work,
-                     std::chrono::milliseconds(work->once ? 0 : budget_.limits().timeout_ms)};
-        }
+    // Whoever is waited for comes first, whichever archive it is of; else they take turns. The
+    // bound is each archive's: one whose store hangs keeps no other from its own.
+    for (const bool demand : {true, false}) {
+      auto at = archives_.upper_bound(served_last_);
+      for (std::size_t left = archives_.size(); left > 0; --left, ++at) {
+        if (at == archives_.end()) at = archives_.begin();
+        const auto& [id, archive] = *at;
+        if (archive->has_demand() != demand) continue;
+        if (archive->working() >= budget_.limits().store_inflight) continue;
+        auto work = archive->next(now, may_read_small(now));
+        if (!work) continue;
+        served_last_ = id;
+        if (work->kind == Work::Kind::Range && budget_.limits().store_rate != 0)
+          small_allowed_ -= 1;
+        return Job{archive, *work,
+                   std::chrono::milliseconds(work->once ? 0 : budget_.limits().timeout_ms)};
       }
-      make_room();
     }
+    make_room();
     work_.wait(lock);
   }
   return std::nullopt;
@@ -133,6 +130,7 @@ void Server::fetch_range(const Job& job, std::span<std::byte> buffer) {
     return archive.fetched_range(job.work, ByteSpan(*hot));
   }
   const auto read = archive.store.read(job.work.offset, bytes, job.timeout, stopping_);
+  if (!read && stopping_) return;  // Whoever waits goes on to the next server, or the archive.
   {
     const std::lock_guard lock(mutex_);
     archive.fetched_range(job.work, read ? Result<ByteSpan>(bytes) : std::unexpected(read.error()));

@@ -23,6 +23,7 @@
 
 #include "cache/server/server.h"
 #include "cache/server/steps.h"
+#include "fs/base/own_descriptors.h"
 
 namespace shardfs {
 
@@ -43,9 +44,10 @@ bool is_at(const struct stat& file, const std::string& path) {
 /// The lock of a directory: whoever holds it, on the file that the path names, is its server.
 class DirectoryLock {
  public:
-  /// Nothing where another process holds it.
+  /// Nothing where another process holds it. With ENOENT: the directory is not where it was.
   static Result<std::optional<DirectoryLock>> take(const CacheDirectory& directory) {
-    while (true) {
+    constexpr int kTries = 100;
+    for (int i = 0; i < kTries; ++i) {
       DirectoryLock lock(directory);
       lock.fd_.reset(
           ::openat(directory.fd(), "lock", O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
@@ -57,6 +59,7 @@ class DirectoryLock {
       // The one before may have removed it between opening and locking.
       if (lock.is_in_place()) return lock;
     }
+    return fail_errno(ENOENT, directory.path(), "was moved or removed");
   }
 
   [[nodiscard]] bool is_in_place() const {
@@ -154,7 +157,10 @@ Result<UniqueFd> bind_socket(const CacheDirectory& directory) {
   std::strncpy(address.sun_path, path.c_str(), sizeof address.sun_path - 1);
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return failed("cannot be bound");
-  if (::listen(socket.get(), SOMAXCONN) != 0) return failed("cannot be listened to");
+  // No more than this many descriptors are on their way to a server that does not take them: the
+  // kernel bounds them for all of a user's processes together.
+  constexpr int kWaiting = 512;
+  if (::listen(socket.get(), kWaiting) != 0) return failed("cannot be listened to");
   return socket;
 }
 
@@ -197,6 +203,7 @@ Result<void> serve(const CacheDirectory& directory,
     ready();
     return {};
   }
+  raise_descriptor_limit();
   const files::path logs = files::path(directory.path()) / "log";
   std::error_code ignored;
   files::create_directory(logs, ignored);
@@ -234,7 +241,9 @@ Result<void> serve(const CacheDirectory& directory,
 
 Result<void> run_cache_server(const std::string& parent,
                               const std::function<void(const std::string&)>& start_log) {
+  constexpr int kTries = 5;
   SHARDFS_TRY(const auto directory, CacheDirectory::open(parent));
+  const std::string absolute_parent = files::path(directory.path()).parent_path();
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return fail_errno(errno, "cache", "cannot make a pipe");
   UniqueFd reader(ends[0]), writer(ends[1]);
@@ -259,7 +268,15 @@ Result<void> run_cache_server(const std::string& parent,
       const ssize_t told = ::write(writer.get(), what.data(), what.size());
     writer.reset();
   };
-  const auto done = serve(directory, start_log, [&] { tell("r"); });
+  const auto serve_in = [&](const CacheDirectory& at) {
+    return serve(at, start_log, [&] { tell("r"); });
+  };
+  auto done = serve_in(directory);
+  // The server before may have removed the directory, which it had left empty.
+  for (int i = 0; i < kTries && !done && done.error().sys_errno == ENOENT; ++i) {
+    const auto again = CacheDirectory::open(absolute_parent);
+    done = again ? serve_in(*again) : std::unexpected(again.error());
+  }
   if (!done) tell(done.error().message);
   ::_exit(done ? 0 : kCannotServe);
 }

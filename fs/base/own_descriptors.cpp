@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 #include <sched.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 namespace shardfs {
@@ -32,6 +33,13 @@ Result<void> own_descriptors(std::optional<int> keep) {
   for (const int number : numbers)
     if (number > STDERR_FILENO && number != keep) ::close(number);
   return failed ? refused(failed.value()) : Result<void>();
+}
+
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 }  // namespace shardfs

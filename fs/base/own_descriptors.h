@@ -1,4 +1,4 @@
-// A thread with a table of file descriptors of its own.
+// A thread with a table of file descriptors of its own, and how many a process may have.
 #pragma once
 
 #include <optional>
@@ -16,5 +16,8 @@ namespace shardfs {
 /// last descriptor of its device is closed. A thread of the daemon that waits for such an answer
 /// itself, which no signal ends, must not be one that holds it open.
 [[nodiscard]] Result<void> own_descriptors(std::optional<int> keep = {});
+
+/// Lets the process have as many descriptors as it may give itself.
+void raise_descriptor_limit();
 
 }  // namespace shardfs

@@ -243,6 +243,21 @@ class BrokenRules(ServerTest):
         wait_until(lambda: second.has_unit(0) and second.has_unit(1), "the second archive in the mirror", HANG)
 
 
+    def test_no_more_than_is_needed_makes_room(self):
+        archives = [self.make_archive(8, f"number {n}") for n in range(4)]
+        mirrors = self.cache.path / "mirror"
+
+        def stage(archive):
+            client = self.opened(archive, most=len(self.content) + (28 << 20))
+            wait_until(lambda: client.has_unit(0) and client.has_unit(1), "an archive in the mirror", HANG)
+            client.close()
+        for archive in archives[:3]:
+            stage(archive)
+        before = {file.stem for file in mirrors.iterdir()}
+        stage(archives[3])
+        self.assertEqual(len(before - {file.stem for file in mirrors.iterdir()}), 1)
+
+
 class OddDescriptors(ServerTest):
     def refused(self, store: int, tier: int):
         client = self.greeted()

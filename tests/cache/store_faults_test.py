@@ -245,6 +245,37 @@ class Stalls(StoreTest):
             store.release()
             self.assertEqual(Reading(mount.path, self.files).result(), {})
 
+    def test_another_archive_is_read_on(self):
+        """All that may be asked of the one store at a time hangs; the other one's bound is its own."""
+        shard = self.shard()
+        store = self.slow_store()
+        store.stall(**self.MIDDLE)
+        other = self.pack(self.tree(self.front(shard), "other"))
+        with CachedMount(store.path / shard.name, self.cache, "--store-inflight", "2"):
+            store.wait_until_stalled(2)
+            with CachedMount(other, self.cache, "--store-inflight", "2", "--store-timeout", "3s") as mount:
+                self.assertEqual(Reading(mount.path, self.front(shard)).result(HANG), {})
+                self.assertGreater(mount.stats()["daemon"]["miss_bytes"] + mount.stats()["daemon"]["hit_bytes"], 0)
+            store.release()
+
+    def test_a_suspended_job_goes_on(self):
+        """The time in which nobody could have answered is nobody's."""
+        shard = self.shard()
+        store = self.slow_store()
+        store.stall(**self.MIDDLE)
+        with CachedMount(store.path / shard.name, self.cache, "--store-timeout", "1s") as mount:
+            stuck = self.stalled_readers(mount, shard, store)
+            suspended = (mount.pid, self.cache.wait_for_server())
+            for pid in suspended:
+                os.kill(pid, signal.SIGSTOP)
+            time.sleep(6)
+            for pid in suspended:
+                os.kill(pid, signal.SIGCONT)
+            store.release()
+            self.assertEqual(stuck.result(HANG), {})
+            self.assertEqual(self.cache.wait_for_server(), suspended[1])
+            self.assertNotIn("cannot be read", mount.log())
+
     def test_the_mount_can_end(self):
         shard = self.shard()
         for tier in ("disk", "partial", "memory", "none"):
