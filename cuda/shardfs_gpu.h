@@ -59,11 +59,11 @@ typedef struct shardfs_options {
   const char* shardfs;       /* the program that serves the cache; else $SHARDFS_COMMAND, the one
                                 installed beside this library, the one in $PATH */
   const char* gpu;           /* "off", "auto", "require"; else $SHARDFS_GPU, else "auto" */
-  int verify;             /* 1: every byte is compared with the archive's checksums, where it has any,
-                             which the CPU does; 0: direct reads are taken where they are faster */
-  const char* route;      /* "pinned", "gds": for comparisons */
-  const char* cufile;     /* the library; "libcufile.so.0" */
-  uint32_t readers;       /* threads; 0: seven for eight CPUs, at most 16 */
+  int verify;         /* 1: every byte is compared with the archive's checksums, where it has any,
+                         which the CPU does; 0: direct reads are taken where they are faster */
+  const char* route;  /* "pinned", "gds": for comparisons */
+  const char* cufile; /* the library; "libcufile.so.0" */
+  uint32_t readers;   /* threads; 0: seven for eight CPUs, at most 16 */
   uint64_t staging_bytes; /* of pinned memory, two for each reader; 4 MiB */
 } shardfs_options;
 

@@ -270,19 +270,24 @@ std::optional<Work> ArchiveCache::prefetch(Clock::time_point now) {
   return std::nullopt;
 }
 
-std::optional<Work> ArchiveCache::stage() {
-  if (mirror.is_sealed()) return std::nullopt;
-  while (cursor_ < units() &&
-         (states_[cursor_] != State::Absent || is_failing(cursor_) || !may_hold(cursor_)))
-    ++cursor_;
-  if (cursor_ == units()) {
+/// Moves the cursor to a unit that is to be staged; false if there is none, now.
+bool ArchiveCache::find_unstaged() {
+  while (true) {
+    while (cursor_ < units() &&
+           (states_[cursor_] != State::Absent || is_failing(cursor_) || !may_hold(cursor_)))
+      ++cursor_;
+    if (cursor_ < units()) return true;
     // What failed is tried again when all the rest is there.
-    const auto now = Clock::now();
-    const auto again =
-        std::ranges::find_if(failed_, [&](const auto& f) { return f.second <= now; });
-    if (again != failed_.end()) cursor_ = again->first;
-    return again == failed_.end() ? std::nullopt : stage();
+    const auto is_over = [now = Clock::now()](const auto& f) { return f.second <= now; };
+    const auto again = std::ranges::find_if(failed_, is_over);
+    if (again == failed_.end()) return false;
+    cursor_ = again->first;
+    failed_.erase(again);
   }
+}
+
+std::optional<Work> ArchiveCache::stage() {
+  if (mirror.is_sealed() || !find_unstaged()) return std::nullopt;
   if (!budget_.take(size_of(cursor_), mirror.is_in_memory())) {
     if (!full_) spdlog::info("{}: {} of {} units fit", store.path(), present_, units());
     full_ = true;

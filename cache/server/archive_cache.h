@@ -128,6 +128,7 @@ class ArchiveCache {
   [[nodiscard]] std::vector<Waiter> leave_absent(Unit unit);
   void note_store(const Result<ByteSpan>& bytes);
   void note_disk(const Error& error);
+  [[nodiscard]] bool find_unstaged();
   [[nodiscard]] std::optional<Work> stage();
   [[nodiscard]] std::optional<Work> prefetch(Clock::time_point now);
   void collect_touches();

@@ -190,8 +190,8 @@ std::vector<UnitRecord> Ledger::load(const ArchiveId& id) {
   const bool came = wait_for([this, id, records](Database* database) {
     if (database == nullptr) return;
     auto found = records_of(*database, id);
-    if (found) *records = *std::move(found);
-    if (!found) note_failure(found.error());
+    if (!found) return note_failure(found.error());
+    *records = *std::move(found);
   });
   if (!came) {
     spdlog::warn("{}: does not answer; what is cached is fetched again", directory_);

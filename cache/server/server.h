@@ -123,8 +123,8 @@ class Server {
   std::map<std::uint64_t, Peer> peers_;
   std::map<ArchiveId, Archive> archives_;
   ArchiveId served_last_{};
-  std::chrono::steady_clock::time_point accept_after_{};               ///< the poll thread's
-  std::map<std::string, std::uint64_t> unopened_;  ///< mirrors that nobody has open: bytes
+  std::chrono::steady_clock::time_point accept_after_{};  ///< the poll thread's
+  std::map<std::string, std::uint64_t> unopened_;         ///< mirrors that nobody has open: bytes
   Leases leases_;
   std::unique_ptr<BlockStore> blocks_;            ///< made by the first OPEN, then for good
   ArchiveCache::Clock::time_point settled_at_{};  ///< until then a pause may be about to end

@@ -8,9 +8,9 @@
 namespace shardfs {
 
 /// Gives the calling thread a table of descriptors of its own: the standard ones and `keep`, under
-/// the numbers that they have. The process's other threads see no change, and what they open later
-/// this thread cannot use, nor what opened descriptors of theirs. Unsupported: a sandbox
-/// or a lack of memory forbids it; the thread may have more descriptors open then.
+/// the numbers that they have. The process's other threads see no change, and neither
+/// can use what the other opens later. Unsupported: a sandbox or a lack of memory forbids
+/// it; the thread may have more descriptors open then.
 ///
 /// What this is for: what waits for the answer of a FUSE daemon that was killed is let go when the
 /// last descriptor of its device is closed. A thread of the daemon that waits for such an answer

@@ -33,12 +33,15 @@ ListAhead::~ListAhead() { stop(); }
 void ListAhead::start() {
   try {
     std::promise<Result<void>> apart;
-    reader_ = std::jthread([this, &apart](const std::stop_token& stop) {
-      const auto done = own_descriptors();
-      apart.set_value(done);
-      if (done) read_ahead(stop);
-    });
-    const auto done = apart.get_future().get();
+    auto answer = apart.get_future();
+    reader_ = std::jthread(
+        [this](const std::stop_token& stop, std::promise<Result<void>> ready) {
+          const auto done = own_descriptors();
+          ready.set_value(done);
+          if (done) read_ahead(stop);
+        },
+        std::move(apart));
+    const auto done = answer.get();
     if (!done) return spdlog::warn("directories are not listed ahead: {}", done.error().message);
     dropper_ = std::jthread([this](const std::stop_token& stop) { drop(stop); });
     started_ = true;

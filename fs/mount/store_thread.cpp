@@ -2,6 +2,7 @@
 
 #include <future>
 #include <system_error>
+#include <utility>
 
 #include <fcntl.h>
 #include <fuse_lowlevel.h>
@@ -31,13 +32,16 @@ StoreThread::StoreThread(fuse_session* session)
         return store(session, inode, bytes);
       }) {
   try {
-    std::promise<bool> ready;
-    thread_ = std::jthread([this, &ready](const std::stop_token& stop) {
-      const bool has_device = take_device();
-      ready.set_value(has_device);
-      if (has_device) serve(stop);
-    });
-    serves_ = ready.get_future().get();
+    std::promise<bool> has_device;
+    auto answer = has_device.get_future();
+    thread_ = std::jthread(
+        [this](const std::stop_token& stop, std::promise<bool> ready) {
+          const bool has = take_device();
+          ready.set_value(has);
+          if (has) serve(stop);
+        },
+        std::move(has_device));
+    serves_ = answer.get();
   } catch (const std::system_error&) {
     serves_ = false;
   }
