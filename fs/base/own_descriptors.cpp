@@ -20,6 +20,10 @@ Result<void> own_descriptors(std::optional<int> keep) {
     return fail(ErrorKind::Unsupported,
                 fmt::format("no descriptors of its own for a thread: {}", std::strerror(number)));
   };
+#ifdef __SANITIZE_THREAD__
+  // ThreadSanitizer follows descriptors by their numbers, as if a process had one table.
+  return keep ? refused(ENOSYS) : Result<void>();
+#endif
   if (::unshare(CLONE_FILES) != 0) return refused(errno);
   std::vector<int> numbers;
   std::error_code failed;

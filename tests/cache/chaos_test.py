@@ -13,7 +13,7 @@ import unittest
 from cached import HANG, UNIT, CacheDir, CachedMount, CacheTest, LedgerWatch, Reader, read_proc
 from mounted import Mount, alive, needs_root, wait_until
 from slowstore import SlowStore
-from tools import has_sanitizer
+from tools import sanitizers
 
 SEED = 20240517
 MOUNT_IS_DEAD = (errno.ENOTCONN, errno.ECONNABORTED, errno.ENOENT)  # the last one between unmounting and mounting
@@ -74,7 +74,7 @@ class Killed(CacheTest):
     """Processes that die at random moments. Where a mount dies it is cleared away and mounted anew."""
 
     # With a sanitizer each kill costs seconds, and its reports come with the first ones or never.
-    ROUNDS, KILLS, MOUNTS, INFLIGHT = 1 if has_sanitizer() else 5, 10, 3, 2
+    ROUNDS, KILLS, MOUNTS, INFLIGHT = 1 if sanitizers() else 5, 10, 3, 2
 
     def setUp(self):
         super().setUp()

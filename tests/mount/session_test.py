@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mounted import (NOBODY, Mount, MountTest, alive, as_user, fuse_for_everybody, is_mounted, mount_line,
                      needs_root, wait_until)
-from tools import SHARDFS, run, without_sanitizer
+from tools import SHARDFS, run, sanitizers, without_sanitizer
 
 
 class Session(MountTest):
@@ -305,6 +305,7 @@ class Session(MountTest):
             mount.start()
             self.assertEqual((mount.path / "file").read_bytes(), b"content")
 
+    @unittest.skipIf("thread" in sanitizers(), "with ThreadSanitizer all threads have the same descriptors")
     def test_S30_killed_at_work(self):
         """Whoever waits for it gets an error, and no thread of it stays in the kernel."""
         files = {f"{n // 100:02}/{n:04}": random.Random(n).randbytes(8_000) for n in range(3000)}

@@ -1,6 +1,7 @@
 """Where the built tools are, and how tests call them."""
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -12,15 +13,16 @@ MKSHARD = str(BUILD / "tools/mkshard/mkshard")
 SHARDFS = str(BUILD / "tools/shardfs/shardfs")
 
 
-def has_sanitizer() -> bool:
-    """Whether the tools were built with one."""
+def sanitizers() -> str:
+    """What the tools were built with, as CMake was told; "" if without."""
     cache = BUILD / "CMakeCache.txt"
-    return cache.exists() and "SHARDFS_SANITIZE:STRING=\n" not in cache.read_text()
+    found = re.search(r"^SHARDFS_SANITIZE:STRING=(.*)$", cache.read_text() if cache.exists() else "", re.MULTILINE)
+    return found[1] if found else ""
 
 
 def without_sanitizer(reason: str = "a sanitizer takes memory and threads of its own"):
     """Skips a test of limits where the tools were built with a sanitizer."""
-    return unittest.skipIf(has_sanitizer(), reason)
+    return unittest.skipIf(sanitizers(), reason)
 
 
 def run(*command, **options) -> subprocess.CompletedProcess:
