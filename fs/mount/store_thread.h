@@ -16,7 +16,9 @@ namespace shardfs {
 /// A thread that does nothing but that, through a descriptor of the mount's device that it alone
 /// has. The kernel has it wait for pages that a READ holds, and no signal ends that: if the process
 /// is killed, the other descriptors are closed, so that the READs which were taken by them end, and
-/// then this thread can end too. One thread at a time may use it.
+/// then this thread can end too. (Not one that is still in the queue, taken by nobody: killed with
+/// four readers at work, one process in some 500 was held up by that.) One thread at a time may use
+/// it.
 class StoreThread {
  public:
   /// Where no such thread can be had (a sandbox, a device that is not to be opened), the caller of

@@ -225,8 +225,10 @@ class Walker {
     }
     const std::string path = parent.path;
     stack_.pop_back();
-    Error error = opened ? Error{ErrorKind::Io, 0, path + ": was moved while it was read"}
-                         : std::move(opened).error();
+    Error error = opened
+                      ? Error{ErrorKind::Io, 0,
+                              path + ": was moved while it was read; nothing behind it is packed"}
+                      : std::move(opened).error();
     // Nothing above can be found again either.
     stack_.clear();
     return visitor_.failed(path, std::move(error));
