@@ -133,7 +133,7 @@ void limit_shutdown(const std::string& directory, std::uint64_t device) {
       std::this_thread::sleep_for(std::chrono::seconds(Session::kGraceSeconds));
       spdlog::error("still busy {} s after the request to end; leaving", Session::kGraceSeconds);
       ::alarm(1);  // if the kernel, or fusermount3, does not let go of it
-      if (device_at(directory) == device) static_cast<void>(unmount(directory, Unmount::Lazily));
+      unmount_if_there(directory, device);
       ::_exit(2);
     }).detach();
   } catch (const std::system_error&) {

@@ -104,6 +104,10 @@ std::uint64_t device_at(const std::string& directory) {
   return std::uint64_t{found.stx_dev_major} << 32 | found.stx_dev_minor;
 }
 
+void unmount_if_there(const std::string& directory, std::uint64_t device) {
+  if (device_at(directory) == device) (void)unmount(directory, Unmount::Lazily);
+}
+
 Result<UniqueFd> unmount_at_end(const std::string& directory, std::uint64_t device) {
   std::array<int, 2> ends;
   if (::pipe2(ends.data(), O_CLOEXEC) != 0)
@@ -116,7 +120,7 @@ Result<UniqueFd> unmount_at_end(const std::string& directory, std::uint64_t devi
   constexpr int kPipe = STDERR_FILENO + 1;
   keep_only(reader, kPipe);
   read_all(kPipe);
-  if (device_at(directory) == device) (void)unmount(directory, Unmount::Lazily);
+  unmount_if_there(directory, device);
   ::_exit(0);
 }
 

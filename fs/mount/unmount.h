@@ -21,10 +21,14 @@ enum class Unmount : bool { IfUnused, Lazily };
 /// may hang or be dead.
 [[nodiscard]] std::uint64_t device_at(const std::string& directory);
 
+/// Unmounts `directory` lazily if `device` is still mounted there, and not what somebody else has
+/// mounted since. Says nothing: for a process that ends.
+void unmount_if_there(const std::string& directory, std::uint64_t device);
+
 /// Forks a process that waits for the returned descriptor to be closed everywhere, as happens when
-/// this process ends in whatever way, and then unmounts `directory` lazily if `device` is still
-/// mounted there. (fusermount3's own auto_unmount works neither for plain users before libfuse 3.15
-/// nor where opening the root needs no daemon.) REQUIRES: no other thread runs.
+/// this process ends in whatever way, and then calls unmount_if_there(). (fusermount3's own
+/// auto_unmount works neither for plain users before libfuse 3.15 nor where opening the root needs
+/// no daemon.) REQUIRES: no other thread runs.
 [[nodiscard]] Result<UniqueFd> unmount_at_end(const std::string& directory, std::uint64_t device);
 
 }  // namespace shardfs

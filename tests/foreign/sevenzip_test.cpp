@@ -1,5 +1,4 @@
 // 7z archives that 7-Zip makes, by the places that their header tells; and damaged ones.
-#include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -15,31 +14,10 @@
 #include "fs/archive/sevenzip/header.h"
 #include "fs/archive/sevenzip/places.h"
 #include "tests/archive/packed.h"
+#include "tests/foreign/memory_source.h"
 
 namespace shardfs::testing {
 namespace {
-
-/// An archive in memory; counts what it is asked for.
-class Counted final : public ByteSource {
- public:
-  explicit Counted(Bytes bytes) : bytes_(std::move(bytes)) {}
-  Result<void> read_at(std::uint64_t offset, std::span<std::byte> out) const override {
-    if (offset > bytes_.size() || bytes_.size() - offset < out.size())
-      return fail(ErrorKind::Corrupt, "memory: cut short");
-    std::ranges::copy(ByteSpan(bytes_).subspan(offset, out.size()), out.begin());
-    ++requests;
-    asked += out.size();
-    return {};
-  }
-  std::uint64_t size() const override { return bytes_.size(); }
-  const std::string& name() const override { return name_; }
-
-  mutable std::atomic<std::uint64_t> requests{0}, asked{0};
-
- private:
-  Bytes bytes_;
-  std::string name_ = "memory";
-};
 
 std::string seven_zip() {
   for (const char* name : {"7zz", "7z"})
@@ -92,7 +70,7 @@ class SevenZip : public ::testing::Test {
     return {as_bytes(text).begin(), as_bytes(text).end()};
   }
 
-  static std::unique_ptr<Archive> open(const std::shared_ptr<Counted>& source) {
+  static std::unique_ptr<Archive> open(const std::shared_ptr<MemorySource>& source) {
     auto archive = open_archive(source, {});
     if (!archive) throw std::runtime_error(archive.error().message);
     return *std::move(archive);
@@ -110,7 +88,7 @@ class SevenZip : public ::testing::Test {
 
   void expect_access(const std::string& options, const std::string& access) const {
     SCOPED_TRACE(options);
-    const auto archive = open(std::make_shared<Counted>(pack(options)));
+    const auto archive = open(std::make_shared<MemorySource>(pack(options)));
     EXPECT_EQ(archive->info().access, access);
     expect_files(*archive);
   }
@@ -133,7 +111,7 @@ TEST_F(SevenZip, MembersAreReadByTheirPlaces) {
 }
 
 TEST_F(SevenZip, SmallFilesOneByOneAreRandom) {
-  const auto archive = open(std::make_shared<Counted>(pack("-ms=off", "small many a")));
+  const auto archive = open(std::make_shared<MemorySource>(pack("-ms=off", "small many a")));
   EXPECT_EQ(archive->info().access, "random");
 }
 
@@ -144,7 +122,7 @@ TEST_F(SevenZip, WhatElseThereIsIsReadOneAfterTheOther) {
 }
 
 TEST_F(SevenZip, AMemberCostsItsOwnBytes) {
-  auto source = std::make_shared<Counted>(pack("-ms=off"));
+  auto source = std::make_shared<MemorySource>(pack("-ms=off"));
   const auto archive = open(source);
   for (const char* name : {"many/099", "noise", "many/001"}) {
     source->requests = source->asked = 0;
@@ -159,7 +137,7 @@ TEST_F(SevenZip, LargeMembersAreReadInSteps) {
   for (int i = 0; large.size() < kMaxWhole + 1'000'000; ++i)
     large += fmt::format("line {}\n", i * 7919LL);
   put("large", large);
-  const auto archive = open(std::make_shared<Counted>(pack("-ms=off -mx1", "large small")));
+  const auto archive = open(std::make_shared<MemorySource>(pack("-ms=off -mx1", "large small")));
   for (const std::uint64_t at : {large.size() - 1000, std::uint64_t{0}, large.size() / 2}) {
     Bytes part(1000);
     const auto got = archive->read(*archive->tree().find("large"), at, part, nullptr);
@@ -167,7 +145,7 @@ TEST_F(SevenZip, LargeMembersAreReadInSteps) {
     EXPECT_EQ(as_text(ByteSpan(part).first(*got)), large.substr(at, 1000));
   }
   // In a solid archive there is no way to it but through all the others.
-  const auto solid = open(std::make_shared<Counted>(pack("-ms=1g -mx1", "large small")));
+  const auto solid = open(std::make_shared<MemorySource>(pack("-ms=1g -mx1", "large small")));
   EXPECT_FALSE(solid->tree().find("large"));
   EXPECT_EQ(as_text(*contents(*solid, "small")), "hello\n");
 }
@@ -177,12 +155,12 @@ TEST_F(SevenZip, DamageOfAnyByteIsNoticed) {
   for (const char* options : {"-ms=off", "-ms=on", "-ms=on -m0=LZMA", "-ms=off -mhc=off"}) {
     SCOPED_TRACE(options);
     const Bytes good = pack(options, "small nothing a 'ä ö' many/00[0-3]");
-    ASSERT_TRUE(*find_sevenzip_places(Counted(good)));
+    ASSERT_TRUE(*find_sevenzip_places(MemorySource(good)));
     std::uint64_t refused = 0, unread = 0;
     for (std::size_t at = 0; at < good.size(); ++at) {
       Bytes bad = good;
       bad[at] ^= std::byte{0x24};
-      const auto archive = open_archive(std::make_shared<Counted>(std::move(bad)), {});
+      const auto archive = open_archive(std::make_shared<MemorySource>(std::move(bad)), {});
       if (!archive) ++refused;
       if (!archive) continue;
       for (const auto& [name, wanted] : files_) {

@@ -28,29 +28,13 @@
 #include "fs/archive/foreign/layout.h"
 #include "fs/archive/squashfs/scan.h"
 #include "fs/base/byte_source.h"
+#include "tests/foreign/memory_source.h"
 
 namespace shardfs {
 namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
-
-class MemorySource final : public ByteSource {
- public:
-  explicit MemorySource(Bytes bytes) : bytes_(std::move(bytes)) {}
-  Result<void> read_at(std::uint64_t offset, std::span<std::byte> out) const override {
-    if (offset > bytes_.size() || out.size() > bytes_.size() - offset)
-      return fail(ErrorKind::Corrupt, "image: cut short");
-    std::copy_n(bytes_.begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());
-    return {};
-  }
-  std::uint64_t size() const override { return bytes_.size(); }
-  const std::string& name() const override { return name_; }
-
- private:
-  Bytes bytes_;
-  std::string name_ = "image";
-};
 
 class TemporaryFolder {
  public:
@@ -135,7 +119,7 @@ Result<Scanned> scan_file(const std::string& path) {
 
 /// Only what the scan itself does; what it says of `bytes`.
 Result<ForeignFacts> scan_bytes(Bytes bytes) {
-  const MemorySource source(std::move(bytes));
+  const testing::MemorySource source(std::move(bytes), "image");
   LayoutBuilder layout;
   auto facts = scan_squashfs(source, layout);
   if (facts) {

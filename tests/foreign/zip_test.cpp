@@ -15,6 +15,7 @@
 #include "fs/archive/zip/scan.h"
 #include "fs/base/checksum.h"
 #include "tests/archive/packed.h"
+#include "tests/foreign/memory_source.h"
 
 namespace shardfs::testing {
 namespace {
@@ -42,23 +43,6 @@ class CountingSource : public ByteSource {
 
  private:
   std::unique_ptr<ByteSource> under_;
-};
-
-class MemorySource : public ByteSource {
- public:
-  explicit MemorySource(Bytes bytes) : bytes_(std::move(bytes)) {}
-  Result<void> read_at(std::uint64_t offset, std::span<std::byte> out) const override {
-    if (offset > bytes_.size() || bytes_.size() - offset < out.size())
-      return fail(ErrorKind::Corrupt, "memory: cut short");
-    std::ranges::copy(ByteSpan(bytes_).subspan(offset, out.size()), out.begin());
-    return {};
-  }
-  std::uint64_t size() const override { return bytes_.size(); }
-  const std::string& name() const override { return name_; }
-
- private:
-  Bytes bytes_;
-  std::string name_ = "memory";
 };
 
 struct Scanned {

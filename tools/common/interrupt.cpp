@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <tuple>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -30,6 +31,7 @@ void remember(int number) {
 }  // namespace
 
 Interrupt::Interrupt() : before_() {
+  static_assert(std::tuple_size_v<decltype(before_)> == kSignals.size());
   first_signal = 0;
   if (::pipe2(wake_pipe.data(), O_CLOEXEC | O_NONBLOCK) != 0) wake_pipe = {-1, -1};
   struct sigaction action = {};

@@ -77,7 +77,7 @@ void BlockNotes::add(Coder coder, std::uint64_t offset, std::uint64_t packed, st
   layout_.add(coder, offset, packed, decoded);
   if (start.bits != 0 || !start.window.empty() || start.checksum != 0) layout_.set_start(start);
   const std::uint64_t packed_bytes = coder.codec == Codec::Bzip2 ? packed / 8 : packed;
-  if (decoded > kMaxWhole || packed_bytes > kMostPacked) bounded_ = false;
+  if (is_in_steps(packed_bytes, decoded)) bounded_ = false;
 }
 
 void BlockGroup::add(std::uint64_t offset, std::uint64_t packed, std::uint64_t decoded) {

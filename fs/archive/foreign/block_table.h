@@ -17,6 +17,9 @@ inline constexpr std::uint64_t kMaxWhole = 64 * 1024 * 1024;
 /// And those of more packed bytes: what does not compress becomes a little more, but empty frames
 /// may make any number of them.
 inline constexpr std::uint64_t kMostPacked = kMaxWhole + kMaxWhole / 4;
+constexpr bool is_in_steps(std::uint64_t packed_bytes, std::uint64_t decoded) {
+  return decoded > kMaxWhole || packed_bytes > kMostPacked;
+}
 
 /// In blocks of at least as many bytes it matters that all that is before must be decoded too: an
 /// archive that has one counts as Frame.

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "fs/archive/foreign/codec_methods.h"
+#include "fs/archive/foreign/crc32.h"
 
 namespace shardfs {
 
@@ -88,8 +89,7 @@ Result<LocalMember> open_zip_member(ByteSpan& member) {
 }
 
 bool is_right(const LocalMember& member, ByteSpan data, ByteSpan behind) {
-  const auto crc = static_cast<std::uint32_t>(
-      ::crc32_z(0, reinterpret_cast<const Bytef*>(data.data()), data.size()));
+  const std::uint32_t crc = crc32_of(data);
   if (member.crc == crc) return true;
   if (!member.has_descriptor || behind.size() < 8) return false;
   const auto first = load<std::uint32_t>(behind.data());

@@ -4,8 +4,8 @@
 #include <optional>
 
 #include <fmt/format.h>
-#include <zlib.h>
 
+#include "fs/archive/foreign/crc32.h"
 #include "fs/archive/verify.h"
 #include "fs/base/checksum.h"
 
@@ -60,8 +60,7 @@ bool ends_by_itself(Codec codec) {
 std::uint64_t checksum_of(const ForeignBlock& block, ByteSpan decoded) {
   if (block.coder.codec != Codec::Lzma && block.coder.codec != Codec::Lzma2)
     return checksum64(decoded);
-  return BlockStart::kIsCrc |
-         ::crc32_z(0, reinterpret_cast<const Bytef*>(decoded.data()), decoded.size());
+  return BlockStart::kIsCrc | crc32_of(decoded);
 }
 
 /// Where a block lies in the file, in bytes.
@@ -166,7 +165,7 @@ Result<void> ForeignArchive::take(Request& request, std::uint64_t b, const Forei
     default:
       if (!request.for_piece && is_kept(block))
         return take_kept(request, block.position + skip, out);
-      return block.length > kMaxWhole || packed_bytes(block) > kMostPacked
+      return is_in_steps(packed_bytes(block), block.length)
                  ? take_streamed(request, b, block, skip, out)
                  : take_decoded(request, b, block, skip, out);
   }

@@ -91,10 +91,10 @@ class Scan {
   std::uint64_t least_end_ = 0;  ///< where the data of the member taken last cannot end before
   bool is_aligned_ = false;      ///< all data begin at multiples of 512
   bool has_places_ = true;
-  std::optional<SevenZipPlaces> places_;  ///< of a 7z, where its members have any
-  std::map<std::uint32_t, std::optional<std::uint64_t>> shared_blocks_;  ///< their positions
-  Access access_ = Access::Random;                                       ///< to these
-  std::uint64_t number_ = 0;                                             ///< of members taken
+  std::optional<SevenZipPlaces> places_;                  ///< of a 7z, where its members have any
+  std::map<std::uint32_t, std::uint64_t> shared_blocks_;  ///< their positions
+  Access access_ = Access::Random;                        ///< to these
+  std::uint64_t number_ = 0;                              ///< of members taken
   std::vector<Later> later_;  ///< files whose blocks can only be added after the stream's
   std::map<std::string, Inode> inodes_;
 };
@@ -266,10 +266,10 @@ Result<void> Scan::take_sevenzip(const Member& member) {
     layout_.add_file(member, position);
     return {};
   }
-  auto& position = shared_blocks_[place.block];
-  if (!position) position = add_sevenzip(block);
+  const auto [shared, is_new] = shared_blocks_.try_emplace(place.block);
+  if (is_new) shared->second = add_sevenzip(block);
   Data data;
-  data.offset = *position + place.offset;
+  data.offset = shared->second + place.offset;
   data.size = place.size;
   if (const auto number = layout_.add_member(member)) later_.push_back({*number, std::move(data)});
   return {};

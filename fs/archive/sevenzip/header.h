@@ -39,13 +39,12 @@ struct SevenZipHeader {
   std::vector<bool> has_data;  ///< by member: the next one of `data.streams` is its own
 };
 
-/// What a header says, or, where it is packed itself, one folder that has it. Nothing where it is
-/// damaged, or says what is of no use here: a folder of several methods, or in several parts.
-/// `end`: of the file, bytes.
 struct SevenZipParsed {
-  bool is_packed = false;
+  bool is_packed = false;  ///< the header is in the only folder of `header.data`
   SevenZipHeader header;
 };
+/// What a header says. Nothing where it is damaged, or says what is of no use here: a folder of
+/// several methods, or in several parts. `end`: of the file, bytes.
 [[nodiscard]] std::optional<SevenZipParsed> parse_sevenzip_header(ByteSpan bytes,
                                                                   std::uint64_t end);
 

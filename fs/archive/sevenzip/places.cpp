@@ -7,6 +7,7 @@
 #include <zlib.h>
 
 #include "fs/archive/foreign/block_table.h"
+#include "fs/archive/foreign/crc32.h"
 #include "fs/archive/sevenzip/header.h"
 #include "fs/base/bytes.h"
 
@@ -23,11 +24,6 @@ constexpr int kMostPackings = 4;
 
 /// Methods, by the numbers that the format has for them.
 constexpr std::uint64_t kCopy = 0x00, kLzma = 0x030101, kLzma2 = 0x21;
-
-std::uint32_t crc_of(ByteSpan bytes) {
-  return static_cast<std::uint32_t>(
-      ::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
-}
 
 /// A method, with the largest distance back that it may refer to, bytes.
 struct Packing {
@@ -62,7 +58,7 @@ Result<std::optional<Bytes>> unpack_header(const ByteSource& source, const Seven
     if (!got || *got != header.size()) return std::optional<Bytes>();
     packed = std::move(header);
   }
-  if (folder.crc && *folder.crc != crc_of(packed)) return std::optional<Bytes>();
+  if (folder.crc && *folder.crc != crc32_of(packed)) return std::optional<Bytes>();
   return packed;
 }
 
@@ -78,7 +74,7 @@ Result<std::optional<SevenZipHeader>> read_header(const ByteSource& source) {
     return None();
   Bytes bytes(size);
   SHARDFS_CHECK(source.read_at(kSevenZipStart + offset, bytes));
-  if (crc_of(bytes) != load<std::uint32_t>(&first[28])) return None();
+  if (crc32_of(bytes) != load<std::uint32_t>(&first[28])) return None();
   for (int i = 0; i < kMostPackings; ++i) {
     auto parsed = parse_sevenzip_header(bytes, source.size());
     if (!parsed) return None();

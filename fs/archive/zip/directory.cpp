@@ -11,8 +11,8 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
-#include <zlib.h>
 
+#include "fs/archive/foreign/crc32.h"
 #include "fs/archive/zip/records.h"
 #include "fs/base/bytes.h"
 
@@ -127,8 +127,7 @@ void take_name(Header& header, ByteReader in) {
   const auto version = in.number<std::uint8_t>();
   const auto crc = in.number<std::uint32_t>();
   if (version != 1 || !crc || in.rest().empty()) return;
-  const auto* name = reinterpret_cast<const Bytef*>(header.name.data());
-  if (*crc == ::crc32_z(0, name, header.name.size())) header.name = in.rest();
+  if (*crc == crc32_of(header.name)) header.name = in.rest();
 }
 
 /// Steps of 100 ns since 1601.
