@@ -38,10 +38,9 @@ struct MountOptions {
 /// Always read-only, without devices and set-id bits. One at a time in a process.
 class Session {
  public:
-  /// Mounts, and agrees with the kernel on the protocol. No thread runs afterwards, so that the
-  /// caller may fork; requests wait until serve(). SIGINT, SIGTERM and SIGHUP are blocked from here
-  /// on. `dataset` must outlive the session. Unsupported: not allowed, or no FUSE here; Invalid:
-  /// `subdir` is no directory.
+  /// Mounts, and agrees with the kernel on the protocol; requests wait until serve(). SIGINT,
+  /// SIGTERM and SIGHUP are blocked from here on. `dataset` must outlive the session. Unsupported:
+  /// not allowed, or no FUSE here; Invalid: `subdir` is no directory.
   [[nodiscard]] static Result<std::unique_ptr<Session>> mount(const Dataset& dataset,
                                                               const MountOptions& options);
   /// Unmounts lazily if still mounted.
@@ -57,9 +56,6 @@ class Session {
 
   /// The figures at the end of serve(), as stats_json() gives them.
   [[nodiscard]] const std::string& final_stats() const { return final_stats_; }
-
-  /// After a fork, in the process that is not going to serve: leaves the mount to the other one.
-  void hand_over() { mounted_ = false; }
 
   static constexpr int kGraceSeconds = 5;
 

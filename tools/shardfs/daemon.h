@@ -1,9 +1,12 @@
 // Leaves a mount running in the background.
 #pragma once
 
-#include <functional>
+#include <utility>
 
-#include "fs/mount/session.h"
+#include <sys/types.h>
+
+#include "fs/base/result.h"
+#include "fs/base/unique_fd.h"
 #include "tools/common/io.h"
 
 namespace shardfs {
@@ -14,10 +17,32 @@ void close_inherited();
 
 enum class KeepStderr : bool { No, Yes };
 
-/// Forks; the child becomes a daemon that serves `session`. Returns in the parent once requests are
-/// served, and in the child when serving has ended and `at_end` was called. REQUIRES: no other
-/// thread runs.
-[[nodiscard]] Result<void> serve_in_background(Session& session, KeepStderr keep_stderr,
-                                               const std::function<void()>& at_end, Io& io);
+/// A daemon to be, and the command that waits for it. The fork comes first, before there is any
+/// thread: all the work of the command is the child's.
+class Daemon {
+ public:
+  /// Forks. REQUIRES: no other thread runs.
+  [[nodiscard]] static Result<Daemon> fork(Io& io);
+
+  [[nodiscard]] bool is_child() const { return child_ == 0; }
+
+  /// In the parent: waits until the child is ready or has ended; returns the command's exit code.
+  /// What signals would end the command are the child's to handle meanwhile, and a child that a
+  /// signal ended has the parent end by it too.
+  [[nodiscard]] int wait();
+
+  /// In the child: holds nothing of the caller's any more, no terminal, no directory, no pipe that
+  /// somebody reads to its end. To be called before there are threads with descriptors of their
+  /// own.
+  void leave_caller(KeepStderr keep_stderr);
+  /// In the child: lets the command end with success.
+  void ready();
+
+ private:
+  Daemon(pid_t child, UniqueFd pipe) : child_(child), pipe_(std::move(pipe)) {}
+
+  pid_t child_;
+  UniqueFd pipe_;  ///< the parent's end is read, the child's written
+};
 
 }  // namespace shardfs

@@ -233,8 +233,9 @@ void conclude(const Session& session, const Dataset& dataset, const MountArgumen
     spdlog::warn("{}", done.error().message);
 }
 
+/// `daemon`: this process, where it is to be one.
 Result<void> serve(const Dataset& dataset, const MountOptions& options,
-                   const MountArguments& arguments, const Common& common, Io& io) {
+                   const MountArguments& arguments, const Common& common, Daemon* daemon, Io& io) {
   SHARDFS_TRY(const std::string log, decide_log(arguments));
   SHARDFS_CHECK(start_log(log, log_level(common)));
   SHARDFS_TRY(const auto session, Session::mount(dataset, options));
@@ -243,14 +244,12 @@ Result<void> serve(const Dataset& dataset, const MountOptions& options,
   if (log != "stderr") tell_notes(io, dataset);
   for (const std::string& note : dataset.archive().notes()) spdlog::warn("{}", note);
   if (log != "stderr" || !arguments.foreground) announce(dataset, options, common, io);
-  if (arguments.foreground) {
-    const auto done = session->serve([] {});
-    conclude(*session, dataset, arguments);
-    return done;
-  }
-  return serve_in_background(
-      *session, log == "stderr" ? KeepStderr::Yes : KeepStderr::No,
-      [&] { conclude(*session, dataset, arguments); }, io);
+  if (daemon != nullptr) daemon->leave_caller(log == "stderr" ? KeepStderr::Yes : KeepStderr::No);
+  const auto done = session->serve([&] {
+    if (daemon != nullptr) daemon->ready();
+  });
+  conclude(*session, dataset, arguments);
+  return done;
 }
 
 /// Relative paths are the caller's; the daemon works from the root directory.
@@ -264,8 +263,7 @@ Result<void> make_absolute(MountArguments& arguments) {
   return {};
 }
 
-Result<void> mount(MountArguments arguments, const Common& common, Io& io) {
-  if (!arguments.foreground) close_inherited();
+Result<void> mount(MountArguments arguments, const Common& common, Daemon* daemon, Io& io) {
   SHARDFS_CHECK(make_absolute(arguments));
   SHARDFS_TRY(const MountOptions options, decide_options(arguments, common.from_mount8));
   SHARDFS_TRY(const CacheSettings cache, cache_settings(arguments.cache));
@@ -279,7 +277,19 @@ Result<void> mount(MountArguments arguments, const Common& common, Io& io) {
     return {};
   }
   SHARDFS_CHECK(check_directory(options.directory));
-  return serve(*dataset, options, arguments, common, io);
+  return serve(*dataset, options, arguments, common, daemon, io);
+}
+
+int run(const MountArguments& arguments, const Common& common, Daemon* daemon, Io& io) {
+  const auto done = mount(arguments, common, daemon, io);
+  return done ? int{kMounted} : report(io, done.error(), mount_exit(done.error()));
+}
+
+int run_in_background(const MountArguments& arguments, const Common& common, Io& io) {
+  close_inherited();
+  auto daemon = Daemon::fork(io);
+  if (!daemon) return report(io, daemon.error(), kSystem);
+  return daemon->is_child() ? run(arguments, common, &*daemon, io) : daemon->wait();
 }
 
 }  // namespace
@@ -301,8 +311,8 @@ Command mount_command(CLI::App& app) {
       "-o: ro nosuid nodev noexec allow_other auto_unmount owner=me|archive uid= gid= umask= "
       "subdir=");
   return [arguments](const Common& common, Io& io) {
-    const auto done = mount(*arguments, common, io);
-    return done ? int{kMounted} : report(io, done.error(), mount_exit(done.error()));
+    return arguments->foreground ? run(*arguments, common, nullptr, io)
+                                 : run_in_background(*arguments, common, io);
   };
 }
 
