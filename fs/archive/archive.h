@@ -12,6 +12,7 @@
 #include "fs/base/byte_source.h"
 #include "fs/base/bytes.h"
 #include "fs/base/result.h"
+#include "fs/tree/stable_numbers.h"
 #include "fs/tree/tree.h"
 
 namespace shardfs {
@@ -72,6 +73,10 @@ class Archive {
     static const std::vector<std::string> none;
     return none;
   }
+
+  /// Of an archive that was shown by parts while it was scanned: the numbers of its files that all
+  /// parts share. Null otherwise.
+  [[nodiscard]] virtual std::shared_ptr<const StableNumbers> numbers() const { return nullptr; }
 
   /// Reads a regular file (`inode` as Tree::inode gave it) from `offset`; returns the number of
   /// bytes, less than out.size() only at the end of the file. Every byte has been checked. Where a

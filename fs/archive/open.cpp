@@ -63,7 +63,8 @@ class WatchedSource final : public ByteSource {
   const ScanProgress& progress_;
 };
 
-Result<ForeignFacts> scan(const ByteSource& source, LayoutBuilder& layout) {
+Result<ForeignFacts> scan(const ByteSource& source, LayoutBuilder& layout,
+                          const PartialScan* parts) {
   Bytes head(std::min<std::uint64_t>(source.size(), 8));
   SHARDFS_CHECK(source.read_at(0, head));
   const std::string_view magic = as_text(head);
@@ -71,7 +72,7 @@ Result<ForeignFacts> scan(const ByteSource& source, LayoutBuilder& layout) {
   if (magic.starts_with("PK")) return scan_zip(source, layout);
   SHARDFS_TRY(auto stream, open_stream(source, layout));
   if (stream) stream = std::make_unique<KeptStream>(std::move(stream), source, layout);
-  auto facts = scan_by_libarchive(source, stream.get(), layout);
+  auto facts = scan_by_libarchive(source, stream.get(), layout, parts);
   if (facts || facts.error().kind != ErrorKind::Unsupported || stream) return facts;
   // A zip may have something else in front: a program that unpacks it.
   LayoutBuilder second;
@@ -96,10 +97,56 @@ std::optional<Index> find_index(std::span<const std::string> paths, const Archiv
   return std::nullopt;
 }
 
+/// Makes archives of what a scan has found so far.
+class PartMaker {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  /// All must outlive it.
+  PartMaker(const std::shared_ptr<const ByteSource>& source, const ArchiveState& state,
+            const PartsShown& parts)
+      : source_(source), state_(state), parts_(parts) {}
+
+  /// Null where nobody is to be shown any.
+  [[nodiscard]] const PartialScan* scan() const { return parts_.show ? &scan_ : nullptr; }
+
+ private:
+  /// The time that a part takes grows with what there is: so they come at longer and longer
+  /// intervals.
+  static constexpr int kShareOfTime = 10;
+  static constexpr std::chrono::milliseconds kLeastInterval{20};
+  /// Of decoded blocks: there are many parts, and each is read for a while only.
+  static constexpr std::uint64_t kCacheBytes = 16 << 20;
+
+  void show(LayoutBuilder layout, const ForeignFacts& facts) {
+    const auto begin = Clock::now();
+    auto stable = std::make_shared<StableNumbers>();
+    auto index = layout.finish(facts, state_, stable.get());
+    auto part = index ? ForeignArchive::open(source_, *std::move(index), {}, kCacheBytes, stable)
+                      : std::unexpected(index.error());
+    if (part) {
+      *parts_.any_shown = true;
+      parts_.show(*std::move(part));
+    }
+    const auto end = Clock::now();
+    next_ = end + std::max<Clock::duration>(kShareOfTime * (end - begin), kLeastInterval);
+  }
+
+  const std::shared_ptr<const ByteSource>& source_;
+  const ArchiveState& state_;
+  const PartsShown& parts_;
+  Clock::time_point next_ = {};
+  PartialScan scan_{.wanted = [this] { return parts_.wanted() && Clock::now() >= next_; },
+                    .take = [this](LayoutBuilder layout,
+                                   const ForeignFacts& facts) { show(std::move(layout), facts); }};
+};
+
+/// `parts` and `stable` may be null.
 Result<Index> scan_all(const ByteSource& source, const ArchiveState& state,
-                       std::vector<std::string>& notes, const ScanProgress& progress) {
+                       std::vector<std::string>& notes, const ScanProgress& progress,
+                       const PartialScan* parts = nullptr, StableNumbers* stable = nullptr) {
   LayoutBuilder layout;
-  auto facts = scan(WatchedSource(source, progress), layout);
+  auto facts = scan(WatchedSource(source, progress), layout, parts);
   if (!facts && facts.error().message.contains("Unrecognized"))
     return fail(
         ErrorKind::Unsupported,
@@ -107,7 +154,7 @@ Result<Index> scan_all(const ByteSource& source, const ArchiveState& state,
                     "NEW.tar, which reads more",
                     source.name(), source.name()));
   if (!facts) return std::unexpected(facts.error());
-  auto index = layout.finish(*facts, state);
+  auto index = layout.finish(*facts, state, stable);
   if (!index) return fail(index.error().kind, source.name() + ": " + index.error().message);
   for (const std::string& why : layout.left_out())
     notes.push_back(fmt::format("{}: {}; left out", source.name(), why));
@@ -139,12 +186,15 @@ Result<std::unique_ptr<Archive>> open_archive(std::shared_ptr<const ByteSource> 
     if (auto kept = find_index(files.read, state, noted_before))
       return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
                                   options.cache_bytes);
-  SHARDFS_TRY(Index index, scan_all(*source, state, notes, options.progress));
+  PartMaker parts(source, state, options.parts);
+  auto stable = std::make_shared<StableNumbers>();
+  SHARDFS_TRY(Index index, scan_all(*source, state, notes, options.progress, parts.scan(),
+                                    options.parts.show ? stable.get() : nullptr));
   for (const std::string& path : files.save)
     if (const auto saved = save_index(index, path); !saved) notes.push_back(saved.error().message);
   if (turn.turn) turn.turn->keep(scanned);
   return ForeignArchive::open(std::move(source), std::move(index), std::move(notes),
-                              options.cache_bytes);
+                              options.cache_bytes, *options.parts.any_shown ? stable : nullptr);
 }
 
 Result<void> make_index(const ByteSource& source, const Time& mtime, const std::string& path,

@@ -179,50 +179,59 @@ Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& path) {
 Result<std::unique_ptr<Dataset>> Dataset::open(const std::string& path,
                                                const CacheSettings& settings,
                                                const ScanProgress& progress) {
+  SHARDFS_TRY(auto dataset, begin(path, settings));
+  SHARDFS_CHECK(dataset->open_archive(progress, {}));
+  return dataset;
+}
+
+Result<std::unique_ptr<Dataset>> Dataset::begin(const std::string& path,
+                                                const CacheSettings& settings) {
   SHARDFS_TRY(auto file, FileSource::open(path));
   std::unique_ptr<Dataset> dataset(new Dataset());
   std::error_code ignored;
   dataset->path_ = std::filesystem::canonical(path, ignored).string();
   if (ignored) dataset->path_ = path;
+  dataset->settings_ = settings;
   dataset->file_ = file.get();
   SHARDFS_TRY(const CacheFacts facts, facts_for(*file, settings));
   if (facts.archive_on.shared)
     file->set_shared(std::chrono::milliseconds(settings.store_timeout_ms), settings.store_inflight);
   dataset->tier_ = choose(facts);
-  SHARDFS_TRY(ForeignOptions foreign, foreign_options(*file, *dataset, settings));
-  foreign.progress = progress;
   if (dataset->tier_.tier != Tier::None)
-    SHARDFS_CHECK(
-        dataset->open_cached(file, options_for(settings, facts, dataset->tier_), foreign));
-  if (!dataset->archive_) {
-    std::shared_ptr<const ByteSource> source =
+    dataset->connect_cache(file, options_for(settings, facts, dataset->tier_));
+  dataset->source_ = dataset->cache_;
+  if (!dataset->source_)
+    dataset->source_ =
         facts.archive_on.shared ? std::move(file) : with_read_around(std::move(file));
-    SHARDFS_TRY(dataset->archive_, open_archive(std::move(source), foreign));
-  }
-  const ArchiveInfo info = dataset->archive_->info();
-  dataset->fits_in_memory_ = fits(info.packed_bytes + info.file_bytes);
   return dataset;
 }
 
-/// Opens the archive through its cache server. Leaves `file` to the caller where there is none.
-Result<void> Dataset::open_cached(std::unique_ptr<FileSource>& file, const CacheOptions& options,
-                                  const ForeignOptions& foreign) {
+/// Leaves `file` to the caller where there is no cache server.
+void Dataset::connect_cache(std::unique_ptr<FileSource>& file, const CacheOptions& options) {
   auto source = CachedSource::open(file, options);
-  if (!source) {
-    spdlog::warn("{}; the archive is read in place", source.error().message);
-    tier_.tier = Tier::None;
-    tier_.reason = "read in place: " + source.error().message;
-    return {};
+  if (source) {
+    cache_ = *std::move(source);
+    return;
   }
-  cache_ = *std::move(source);
-  auto opened = open_archive(cache_, foreign);
-  if (!opened) {
+  spdlog::warn("{}; the archive is read in place", source.error().message);
+  tier_.tier = Tier::None;
+  tier_.reason = "read in place: " + source.error().message;
+}
+
+Result<void> Dataset::open_archive(const ScanProgress& progress, const PartsShown& parts) {
+  SHARDFS_TRY(ForeignOptions foreign, foreign_options(*file_, *this, settings_));
+  foreign.progress = progress;
+  foreign.parts = parts;
+  auto opened = shardfs::open_archive(source_, foreign);
+  if (!opened && cache_) {
     // It may be the cached index that is damaged: once more, from the archive itself.
     cache_->set_distrust(true);
-    opened = open_archive(cache_, foreign);
+    opened = shardfs::open_archive(source_, foreign);
     cache_->set_distrust(false);
   }
   SHARDFS_TRY(archive_, std::move(opened));
+  const ArchiveInfo info = archive_->info();
+  fits_in_memory_ = fits(info.packed_bytes + info.file_bytes);
   return {};
 }
 

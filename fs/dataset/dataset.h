@@ -40,7 +40,7 @@ struct CacheSettings {
 [[nodiscard]] std::string default_cache_parent();
 
 /// The composition root: finds out an archive's format by its content and puts the cache in front
-/// of the reader that serves it. Immutable; any thread.
+/// of the reader that serves it. Immutable once opened; any thread.
 class Dataset {
  public:
   /// Opens the archive at `path` to be read in place. Errors as FileSource::open and open_shard;
@@ -52,6 +52,13 @@ class Dataset {
   [[nodiscard]] static Result<std::unique_ptr<Dataset>> open(const std::string& path,
                                                              const CacheSettings& settings,
                                                              const ScanProgress& progress = {});
+
+  /// The same in two steps, of which the first is short: begin() gives one that has no archive()
+  /// yet. open_archive() is called once; until it has returned no other member but path(), tier(),
+  /// cache(), store() and cancel() may be used. Errors as open().
+  [[nodiscard]] static Result<std::unique_ptr<Dataset>> begin(const std::string& path,
+                                                              const CacheSettings& settings);
+  [[nodiscard]] Result<void> open_archive(const ScanProgress& progress, const PartsShown& parts);
 
   [[nodiscard]] const Archive& archive() const { return *archive_; }
   [[nodiscard]] const Tree& tree() const { return archive_->tree(); }
@@ -79,15 +86,15 @@ class Dataset {
 
  private:
   Dataset() = default;
-  [[nodiscard]] Result<void> open_cached(std::unique_ptr<FileSource>& file,
-                                         const CacheOptions& options,
-                                         const ForeignOptions& foreign);
+  void connect_cache(std::unique_ptr<FileSource>& file, const CacheOptions& options);
 
   std::string path_;
+  CacheSettings settings_;
   bool fits_in_memory_ = false;
   TierChoice tier_;
-  const FileSource* file_ = nullptr;  ///< owned by cache_, or else by archive_
+  const FileSource* file_ = nullptr;  ///< owned by source_
   std::shared_ptr<CachedSource> cache_;
+  std::shared_ptr<const ByteSource> source_;  ///< cache_, or what reads the archive in place
   std::unique_ptr<Archive> archive_;
 };
 

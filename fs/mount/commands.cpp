@@ -22,12 +22,13 @@ std::vector<HintRange> whole_archive(const CachedSource& cache) {
 
 /// Appends where a file's bytes lie. False if `path` is no file of the mount.
 bool add_file(const Served& served, std::string_view path, std::vector<HintRange>& ranges) {
+  const Tree& tree = served.dataset.tree();
   std::string full = served.subdir;
   if (!full.empty()) full += '/';
   full += path;
-  const auto entry = served.tree().find(full);
-  const auto inode = entry ? served.tree().inode(*entry) : std::unexpected(entry.error());
-  const auto attributes = inode ? served.tree().attributes(*inode) : std::unexpected(inode.error());
+  const auto entry = tree.find(full);
+  const auto inode = entry ? tree.inode(*entry) : std::unexpected(entry.error());
+  const auto attributes = inode ? tree.attributes(*inode) : std::unexpected(inode.error());
   if (!attributes || !S_ISREG(attributes->mode)) return false;
   const auto extents = served.dataset.archive().extents(*inode);
   if (!extents) return false;

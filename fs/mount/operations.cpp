@@ -29,6 +29,10 @@ namespace {
 // Nothing ever changes, so the kernel may keep what it was told for ever; libfuse and the kernel
 // cut this down to the largest number they have.
 constexpr double kForever = std::numeric_limits<double>::max();
+// But while an archive is scanned a later member may take the place of an earlier one. Seconds.
+constexpr double kWhileScanned = 1;
+
+double timeout(const Scene& scene) { return scene.is_whole() ? kForever : kWhileScanned; }
 
 // The kernel's default of 12 would let 12 stalled readaheads keep all others waiting.
 constexpr unsigned kMaxBackground = 256;
@@ -51,86 +55,134 @@ Served& begin(fuse_req_t request, Op op) {
 }
 
 // Failures of the archive are logged; a name that is not there is an ordinary answer.
-int note_failure(Served& served, Entry entry, const Error& error) {
+int note_failure(Served& served, const Scene& scene, Entry entry, const Error& error) {
   if (error.kind != ErrorKind::NotFound && error.kind != ErrorKind::Invalid) {
-    served.errors.record(served.tree().path(entry).value_or(""), error);
+    served.errors.record(scene.tree().path(entry).value_or(""), error);
   }
   return error.to_errno();
 }
 
-void reply_failure(fuse_req_t request, Entry entry, const Error& error) {
-  fuse_reply_err(request, note_failure(served_by(request), entry, error));
+void reply_failure(fuse_req_t request, const Scene& scene, Entry entry, const Error& error) {
+  // Seen while the archive was scanned, and replaced by a later member.
+  if (entry == StableNumbers::kNoEntry) return void(fuse_reply_err(request, ESTALE));
+  fuse_reply_err(request, note_failure(served_by(request), scene, entry, error));
 }
+
+/// Why a request fails that has to do with all of an archive, of which not all can be read.
+std::unexpected<Error> not_all() {
+  return fail(ErrorKind::Io, "not all of the archive can be read");
+}
+
+/// What a request is answered from, with the entry that it is about.
+struct Subject {
+  Subject(fuse_req_t of, fuse_ino_t inode)
+      : request(of), sight(served_by(of).scenes.now()), entry(sight->view.entry(inode)) {}
+
+  [[nodiscard]] const Scene& scene() const { return *sight; }
+  [[nodiscard]] const Tree& tree() const { return sight->tree(); }
+
+  /// Has `again` answer the request when more is known; replies the error if nothing more will be.
+  template <typename Again>
+  void fail_or_wait(const Error& error, Again again) const {
+    if (!sight->is_last()) return served_by(request).scenes.wait(request, sight, std::move(again));
+    reply_failure(request, *sight, entry, error);
+  }
+
+  fuse_req_t request;
+  Sight sight;
+  Entry entry;
+};
 
 // --------------------------------------------------------------------------- names, attributes
 
 /// What LOOKUP and READDIRPLUS say of an entry.
-Result<fuse_entry_param> describe(const Served& served, Entry entry) {
-  SHARDFS_TRY(const Attributes attributes, served.tree().attributes(entry));
+Result<fuse_entry_param> describe(const Scene& scene, Entry entry) {
+  SHARDFS_TRY(const Attributes attributes, scene.tree().attributes(entry));
   fuse_entry_param told = {};
-  told.attr = served.view.stat(attributes);
+  told.attr = scene.view.stat(attributes);
   told.ino = told.attr.st_ino;
-  told.attr_timeout = told.entry_timeout = kForever;
+  told.attr_timeout = told.entry_timeout = timeout(scene);
   return told;
 }
 
-Result<fuse_entry_param> find(Served& served, Entry directory, std::string_view name) {
-  SHARDFS_TRY(const Entry entry, served.tree().lookup(directory, name));
-  auto told = describe(served, entry);
-  if (told) served.pusher->told(served.view.entry(told->ino));
+Result<fuse_entry_param> find(Served& served, const Subject& directory, std::string_view name) {
+  const Scene& scene = directory.scene();
+  SHARDFS_TRY(const Entry entry, scene.tree().lookup(directory.entry, name));
+  auto told = describe(scene, entry);
+  if (told && scene.is_whole()) served.pusher->told(scene.view.entry(told->ino));
   return told;
 }
 
-void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
-  Served& served = begin(request, Op::Lookup);
-  const Entry directory = served.view.entry(parent);
-  if (std::strlen(name) > NAME_MAX) return void(fuse_reply_err(request, ENAMETOOLONG));
+void find_and_reply(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  Served& served = served_by(request);
+  const Subject directory(request, parent);
   const auto told = find(served, directory, name);
   if (told) {
     fuse_reply_entry(request, &*told);
-    served.list_ahead->asked(directory);
-  } else if (told.error().kind == ErrorKind::NotFound) {
+    if (directory.scene().is_whole()) served.list_ahead->asked(directory.entry);
+  } else if (told.error().kind == ErrorKind::NotFound && directory.scene().is_whole()) {
     fuse_entry_param nothing = {};  // Inode 0: the kernel may remember that the name is not there.
     nothing.entry_timeout = kForever;
     fuse_reply_entry(request, &nothing);
+  } else if (told.error().kind == ErrorKind::NotFound && directory.scene().is_last()) {
+    fuse_reply_err(request, EIO);  // It may be in what could not be read.
   } else {
-    reply_failure(request, directory, told.error());
+    directory.fail_or_wait(told.error(), [=, name = std::string(name)] {
+      find_and_reply(request, parent, name.c_str());
+    });
   }
 }
 
+void lookup(fuse_req_t request, fuse_ino_t parent, const char* name) {
+  begin(request, Op::Lookup);
+  if (std::strlen(name) > NAME_MAX) return void(fuse_reply_err(request, ENAMETOOLONG));
+  find_and_reply(request, parent, name);
+}
+
+void note_forgotten(Served& served, fuse_ino_t inode) {
+  const Sight sight = served.scenes.now();
+  if (sight->is_whole()) served.pusher->forgotten(sight->view.entry(inode));
+}
+
 void forget(fuse_req_t request, fuse_ino_t inode, std::uint64_t) {
-  Served& served = begin(request, Op::Forget);
-  served.pusher->forgotten(served.view.entry(inode));
+  note_forgotten(begin(request, Op::Forget), inode);
   fuse_reply_none(request);
 }
 
 void forget_multi(fuse_req_t request, std::size_t count, fuse_forget_data* forgets) {
   Served& served = begin(request, Op::Forget);
-  for (const fuse_forget_data& each : std::span(forgets, count)) {
-    served.pusher->forgotten(served.view.entry(each.ino));
-  }
+  for (const fuse_forget_data& each : std::span(forgets, count)) note_forgotten(served, each.ino);
   fuse_reply_none(request);
 }
 
-void getattr(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
-  Served& served = begin(request, Op::Getattr);
-  const Entry entry = served.view.entry(inode);
-  const auto attributes = served.tree().attributes(entry);
-  if (!attributes) return reply_failure(request, entry, attributes.error());
-  const struct stat shown = served.view.stat(*attributes);
-  fuse_reply_attr(request, &shown, kForever);
+void reply_attributes(fuse_req_t request, fuse_ino_t inode) {
+  const Subject asked(request, inode);
+  const auto attributes = asked.tree().attributes(asked.entry);
+  if (!attributes)
+    return asked.fail_or_wait(attributes.error(), [=] { reply_attributes(request, inode); });
+  const struct stat shown = asked.scene().view.stat(*attributes);
+  fuse_reply_attr(request, &shown, timeout(asked.scene()));
 }
 
-void readlink(fuse_req_t request, fuse_ino_t inode) {
-  Served& served = begin(request, Op::Readlink);
-  const Entry entry = served.view.entry(inode);
-  const auto link = served.tree().link(entry);
-  if (!link) return reply_failure(request, entry, link.error());
+void getattr(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
+  begin(request, Op::Getattr);
+  reply_attributes(request, inode);
+}
+
+void reply_link(fuse_req_t request, fuse_ino_t inode) {
+  const Subject asked(request, inode);
+  const auto link = asked.tree().link(asked.entry);
+  if (!link) return asked.fail_or_wait(link.error(), [=] { reply_link(request, inode); });
   fuse_reply_readlink(request, std::string(*link).c_str());
 }
 
+void readlink(fuse_req_t request, fuse_ino_t inode) {
+  begin(request, Op::Readlink);
+  reply_link(request, inode);
+}
+
 void statfs(fuse_req_t request, fuse_ino_t) {
-  const ArchiveInfo info = begin(request, Op::Statfs).dataset.archive().info();
+  const ArchiveInfo info = begin(request, Op::Statfs).scenes.now()->archive->info();
   struct statvfs totals = {};
   totals.f_bsize = totals.f_frsize = 4096;
   totals.f_blocks = (info.file_bytes + 4095) / 4096;
@@ -147,8 +199,8 @@ constexpr std::uint64_t kDots = 2;
 /// Fills the reply to one READDIR or READDIRPLUS.
 class Listing {
  public:
-  Listing(fuse_req_t request, bool plus, std::span<char> room)
-      : request_(request), served_(served_by(request)), plus_(plus), room_(room) {}
+  Listing(fuse_req_t request, const Scene& scene, bool plus, std::span<char> room)
+      : request_(request), served_(served_by(request)), scene_(scene), plus_(plus), room_(room) {}
 
   /// Everything from `offset` on that fits. An error only if it comes before anything else: what
   /// was listed has to be delivered, the next request will meet the error again.
@@ -164,35 +216,34 @@ class Listing {
     if (offset < 1 && !dot(".", directory, 1)) return {};
     if (offset < 2 && !dot("..", parent(directory), 2)) return {};
     std::uint64_t child = offset < kDots ? 0 : offset - kDots;
-    SHARDFS_TRY(const Tree::Range range, served_.tree().child_range(directory));
+    SHARDFS_TRY(const Tree::Range range, scene_.tree().child_range(directory));
     if (child >= range.count) return {};
     Result<void> failed;
-    SHARDFS_CHECK(
-        served_.tree().children(directory, child, [&](Entry entry, std::string_view name) {
-          ++child;
-          const auto added = add(entry, name, static_cast<off_t>(child + kDots));
-          if (!added) failed = std::unexpected(added.error());
-          return added.value_or(false);
-        }));
+    SHARDFS_CHECK(scene_.tree().children(directory, child, [&](Entry entry, std::string_view name) {
+      ++child;
+      const auto added = add(entry, name, static_cast<off_t>(child + kDots));
+      if (!added) failed = std::unexpected(added.error());
+      return added.value_or(false);
+    }));
     return failed;
   }
 
   Entry parent(Entry directory) const {
-    return directory == served_.view.root() ? directory : served_.tree().parent(directory);
+    return directory == scene_.view.root() ? directory : scene_.tree().parent(directory);
   }
 
   bool dot(const char* name, Entry entry, off_t next) {
     fuse_entry_param self = {};  // Inode 0: the kernel is not to take this as a lookup.
-    self.attr.st_ino = served_.view.inode(entry);
+    self.attr.st_ino = scene_.view.inode(entry);
     self.attr.st_mode = S_IFDIR;
     return append(name, self, next);
   }
 
   /// False if there is no room for it.
   Result<bool> add(Entry entry, std::string_view name, off_t next) {
-    SHARDFS_TRY(fuse_entry_param told, describe(served_, entry));
+    SHARDFS_TRY(fuse_entry_param told, describe(scene_, entry));
     if (tells_all_) {
-      served_.pusher->listed(served_.view.entry(told.ino));
+      served_.pusher->listed(scene_.view.entry(told.ino));
     } else {
       told.ino = 0;  // The kernel takes the name and the type alone.
     }
@@ -214,6 +265,7 @@ class Listing {
 
   fuse_req_t request_;
   Served& served_;
+  const Scene& scene_;
   bool plus_;
   bool tells_all_ = true;
   std::span<char> room_;
@@ -236,13 +288,18 @@ std::span<std::byte> reply_buffer(std::size_t size) {
   return {buffer.get(), std::min(held, size)};
 }
 
+/// A directory is listed once all of it is known.
 void list(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset, bool plus) {
+  const Subject directory(request, inode);
+  if (!directory.scene().is_whole()) {
+    return directory.fail_or_wait(not_all().error(),
+                                  [=] { list(request, inode, size, offset, plus); });
+  }
   const auto memory = reply_buffer(size);
   const std::span room(reinterpret_cast<char*>(memory.data()), memory.size());
-  const Entry directory = served_by(request).view.entry(inode);
-  const auto filled =
-      Listing(request, plus, room).fill(directory, static_cast<std::uint64_t>(offset));
-  if (!filled) return reply_failure(request, directory, filled.error());
+  const auto filled = Listing(request, directory.scene(), plus, room)
+                          .fill(directory.entry, static_cast<std::uint64_t>(offset));
+  if (!filled) return reply_failure(request, directory.scene(), directory.entry, filled.error());
   fuse_reply_buf(request, filled->data(), filled->size());
 }
 
@@ -263,7 +320,7 @@ void readdirplus(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t o
 /// One READ that is being answered.
 struct Reading {
   fuse_req_t request;
-  Entry entry;
+  fuse_ino_t inode;
   std::uint64_t offset;
   std::size_t size;
   bool first;  ///< of this file, as far as is known
@@ -277,15 +334,19 @@ bool answer(const Reading& reading, Wait wait) {
   const auto buffer = reply_buffer(reading.size);
   if (buffer.size() < reading.size) return fuse_reply_err(reading.request, ENOMEM), true;
   std::shared_ptr<const DecodedBlock> decoded;
-  const Archive& archive = served.dataset.archive();
-  const auto got = wait == Wait::No
-                       ? archive.try_read(reading.entry, reading.offset, buffer, &decoded)
-                       : archive.read(reading.entry, reading.offset, buffer, &decoded);
+  const Subject file(reading.request, reading.inode);
+  const Archive& archive = *file.scene().archive;
+  const auto got = wait == Wait::No ? archive.try_read(file.entry, reading.offset, buffer, &decoded)
+                                    : archive.read(file.entry, reading.offset, buffer, &decoded);
   if (!got && got.error().kind == ErrorKind::WouldWait) return false;
+  if (!got && !file.scene().is_last()) {
+    file.fail_or_wait(got.error(), [reading] { answer(reading, Wait::Yes); });
+    return true;
+  }
   served.counters.count_read(got.value_or(0), std::chrono::steady_clock::now() - reading.since);
-  if (!got) return reply_failure(reading.request, reading.entry, got.error()), true;
+  if (!got) return reply_failure(reading.request, file.scene(), file.entry, got.error()), true;
   fuse_reply_buf(reading.request, reinterpret_cast<const char*>(buffer.data()), *got);
-  served.pusher->offer(reading.entry, reading.first, std::move(decoded));
+  if (file.scene().is_whole()) served.pusher->offer(file.entry, reading.first, std::move(decoded));
   return true;
 }
 
@@ -293,9 +354,9 @@ bool answer(const Reading& reading, Wait wait) {
 // others waiting.
 void read(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset, fuse_file_info*) {
   Served& served = begin(request, Op::Read);
-  const Entry entry = served.view.entry(inode);
-  const Reading reading{request, entry, static_cast<std::uint64_t>(offset), size,
-                        served.pusher->asked(entry)};
+  const Subject file(request, inode);
+  const bool first = !file.scene().is_whole() || served.pusher->asked(file.entry);
+  const Reading reading{request, inode, static_cast<std::uint64_t>(offset), size, first};
   if (answer(reading, Wait::No)) return;
   served.slow->run([reading] { answer(reading, Wait::Yes); });
 }
@@ -316,17 +377,22 @@ std::optional<std::uint64_t> seek(const std::vector<Hole>& holes, std::uint64_t 
   return offset < size ? std::optional(offset) : std::nullopt;
 }
 
-void lseek(fuse_req_t request, fuse_ino_t inode, off_t offset, int whence, fuse_file_info*) {
-  Served& served = begin(request, Op::Lseek);
-  const Entry entry = served.view.entry(inode);
-  const auto attributes = served.tree().attributes(entry);
-  if (!attributes) return reply_failure(request, entry, attributes.error());
-  const auto holes = served.tree().holes(entry);
-  if (!holes) return reply_failure(request, entry, holes.error());
+void reply_offset(fuse_req_t request, fuse_ino_t inode, off_t offset, int whence) {
+  const Subject file(request, inode);
+  const auto again = [=] { reply_offset(request, inode, offset, whence); };
+  const auto attributes = file.tree().attributes(file.entry);
+  if (!attributes) return file.fail_or_wait(attributes.error(), again);
+  const auto holes = file.tree().holes(file.entry);
+  if (!holes) return file.fail_or_wait(holes.error(), again);
   const auto found =
       seek(*holes, attributes->size, static_cast<std::uint64_t>(offset), whence == SEEK_DATA);
   if (!found) return void(fuse_reply_err(request, ENXIO));
   fuse_reply_lseek(request, static_cast<off_t>(*found));
+}
+
+void lseek(fuse_req_t request, fuse_ino_t inode, off_t offset, int whence, fuse_file_info*) {
+  begin(request, Op::Lseek);
+  reply_offset(request, inode, offset, whence);
 }
 
 // Asked for only where the kernel cannot do without (see init). Nothing is kept for an open file.
@@ -373,41 +439,50 @@ void reply_report(fuse_req_t request, const std::string& report, std::size_t roo
 }
 
 /// Whether `name` is one of the reports that a mount has as attributes without listing them.
-bool is_report(const Served& served, Entry entry, std::string_view name) {
-  const bool root = entry == served.view.root();
+bool is_report(const Subject& of, std::string_view name) {
+  const bool root = of.entry == of.scene().view.root();
   if (root && (name == kStatsXattr || name == kInfoXattr)) return true;
   if (name != kExtentsXattr) return false;
-  const auto attributes = served.tree().attributes(entry);
+  const auto attributes = of.tree().attributes(of.entry);
   return !attributes || S_ISREG(attributes->mode);
 }
 
 /// REQUIRES: is_report().
-Result<std::string> report(const Served& served, Entry entry, std::string_view name) {
+Result<std::string> report(const Subject& of, std::string_view name) {
+  const Served& served = served_by(of.request);
   if (name == kStatsXattr) return stats_json(served);
   if (name == kInfoXattr) return mount_info_json(served);
-  return extents_json(served.dataset, entry);
+  if (!of.scene().is_whole()) return not_all();  // Blocks may be noted that go on.
+  return extents_json(served.dataset.path(), *of.scene().archive, of.entry);
 }
 
-void reply_report_of(fuse_req_t request, Entry entry, const std::string& name, std::size_t room) {
-  const auto told = report(served_by(request), entry, name);
-  if (!told) return reply_failure(request, entry, told.error());
-  reply_report(request, *told, room);
+void reply_report_of(fuse_req_t request, fuse_ino_t inode, const std::string& name,
+                     std::size_t room) {
+  const Subject asked(request, inode);
+  const auto told = report(asked, name);
+  if (told) return reply_report(request, *told, room);
+  asked.fail_or_wait(told.error(), [=] { reply_report_of(request, inode, name, room); });
 }
 
-void getxattr(fuse_req_t request, fuse_ino_t inode, const char* name, std::size_t room) {
-  Served& served = begin(request, Op::Getxattr);
-  const Entry entry = served.view.entry(inode);
-  if (is_report(served, entry, name)) {
+void reply_xattr(fuse_req_t request, fuse_ino_t inode, const std::string& name, std::size_t room) {
+  Served& served = served_by(request);
+  const Subject asked(request, inode);
+  if (is_report(asked, name)) {
     // The cache server is asked for its part.
-    return served.reports->run([request, entry, asked = std::string(name), room] {
-      reply_report_of(request, entry, asked, room);
-    });
+    return served.reports->run([=] { reply_report_of(request, inode, name, room); });
   }
-  const auto xattrs = served.tree().xattrs(entry);
-  if (!xattrs) return reply_failure(request, entry, xattrs.error());
+  const auto xattrs = asked.tree().xattrs(asked.entry);
+  if (!xattrs) {
+    return asked.fail_or_wait(xattrs.error(), [=] { reply_xattr(request, inode, name, room); });
+  }
   const auto found = std::ranges::find(*xattrs, std::string_view(name), &Xattr::name);
   if (found == xattrs->end()) return void(fuse_reply_err(request, ENODATA));
   reply_value(request, found->value, room);
+}
+
+void getxattr(fuse_req_t request, fuse_ino_t inode, const char* name, std::size_t room) {
+  begin(request, Op::Getxattr);
+  reply_xattr(request, inode, name, room);
 }
 
 // The kernel lets only root read these, and local file systems list them to nobody else.
@@ -415,17 +490,23 @@ bool listed_for(uid_t uid, std::string_view name) {
   return uid == 0 || !name.starts_with("trusted.");
 }
 
-void listxattr(fuse_req_t request, fuse_ino_t inode, std::size_t room) {
-  Served& served = begin(request, Op::Listxattr);
-  const Entry entry = served.view.entry(inode);
-  const auto xattrs = served.tree().xattrs(entry);
-  if (!xattrs) return reply_failure(request, entry, xattrs.error());
+void reply_xattr_names(fuse_req_t request, fuse_ino_t inode, std::size_t room) {
+  const Subject asked(request, inode);
+  const auto xattrs = asked.tree().xattrs(asked.entry);
+  if (!xattrs) {
+    return asked.fail_or_wait(xattrs.error(), [=] { reply_xattr_names(request, inode, room); });
+  }
   const uid_t uid = fuse_req_ctx(request)->uid;
   std::string names;
   for (const Xattr& xattr : *xattrs) {
     if (listed_for(uid, xattr.name)) names.append(xattr.name).push_back('\0');
   }
   reply_value(request, as_bytes(names), room);
+}
+
+void listxattr(fuse_req_t request, fuse_ino_t inode, std::size_t room) {
+  begin(request, Op::Listxattr);
+  reply_xattr_names(request, inode, room);
 }
 
 // ---------------------------------------------------------------------------------- the rest
@@ -438,7 +519,12 @@ void not_needed(fuse_req_t request, Rest...) {
   fuse_reply_err(request, ENOSYS);
 }
 
-void reply_warm(fuse_req_t request, WarmCommand& command) {
+void reply_warm(fuse_req_t request, const std::shared_ptr<WarmCommand>& asked) {
+  const Subject root(request, FUSE_ROOT_ID);
+  if (!root.scene().is_whole()) {
+    return root.fail_or_wait(not_all().error(), [=] { reply_warm(request, asked); });
+  }
+  WarmCommand& command = *asked;
   if (const auto done = warm(served_by(request), command); !done)
     return void(fuse_reply_err(request, done.error().to_errno()));
   fuse_reply_ioctl(request, 0, &command, sizeof command);
@@ -448,7 +534,7 @@ void reply_warm(fuse_req_t request, WarmCommand& command) {
 void ioctl(fuse_req_t request, fuse_ino_t inode, unsigned command, void*, fuse_file_info*, unsigned,
            const void* in, std::size_t in_size, std::size_t) {
   Served& served = begin(request, Op::Ioctl);
-  const bool root = served.view.entry(inode) == served.view.root();
+  const bool root = inode == FUSE_ROOT_ID;
   if (root && command == kMarkIoctl && in_size == sizeof(MarkCommand)) {
     MarkCommand asked;
     std::memcpy(&asked, in, sizeof asked);
@@ -458,7 +544,7 @@ void ioctl(fuse_req_t request, fuse_ino_t inode, unsigned command, void*, fuse_f
   if (root && command == kWarmIoctl && in_size == sizeof(WarmCommand)) {
     auto asked = std::make_shared<WarmCommand>();
     std::memcpy(asked.get(), in, sizeof *asked);
-    return served.reports->run([request, asked] { reply_warm(request, *asked); });
+    return served.reports->run([request, asked] { reply_warm(request, asked); });
   }
   fuse_reply_err(request, ENOSYS);
 }

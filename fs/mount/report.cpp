@@ -22,8 +22,8 @@ std::string text(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-Json archive_info(const Dataset& dataset) {
-  const ArchiveInfo info = dataset.archive().info();
+Json archive_info(const Dataset& dataset, const Archive& archive) {
+  const ArchiveInfo info = archive.info();
   Json json = head(dataset, info);
   json.update({{"format", info.format},
                {"container", info.container},
@@ -45,6 +45,14 @@ Json requests(const Counters& counters) {
     json[std::string(name(op))] = counters.of(op);
   }
   return json;
+}
+
+/// How far the scan is of an archive of which not all is known; null of any other.
+Json scan(const Scene& scene, const Scenes& scenes) {
+  if (scene.is_whole()) return nullptr;
+  return {{"state", scene.is_last() ? "failed" : "running"},
+          {"done_bytes", scenes.bytes_done()},
+          {"bytes", scenes.bytes_in_all()}};
 }
 
 Json errors(const ErrorLog& log) {
@@ -128,10 +136,12 @@ Json extent(const std::string& file, const Extent& e) {
 
 }  // namespace
 
-std::string archive_info_json(const Dataset& dataset) { return text(archive_info(dataset)); }
+std::string archive_info_json(const Dataset& dataset) {
+  return text(archive_info(dataset, dataset.archive()));
+}
 
 std::string mount_info_json(const Served& served) {
-  Json json = archive_info(served.dataset);
+  Json json = archive_info(served.dataset, *served.scenes.now()->archive);
   const char* job = std::getenv("SLURM_JOB_ID");
   json.update({{"directory", served.directory},
                {"subdir", served.subdir},
@@ -160,7 +170,8 @@ DaemonFigures daemon_figures(const Served& served) {
 }
 
 std::string stats_json(const Served& served) {
-  const ArchiveInfo info = served.dataset.archive().info();
+  const Sight sight = served.scenes.now();
+  const ArchiveInfo info = sight->archive->info();
   Json json = head(served.dataset, info);
   json.update({{"uptime_s", seconds_since(served.since)},
                {"files", info.files},
@@ -175,7 +186,8 @@ std::string stats_json(const Served& served) {
                {"store", kept["store"]},
                {"cache", kept["cache"]},
                {"failed_requests", served.errors.total()},
-               {"errors", errors(served.errors)}});
+               {"errors", errors(served.errors)},
+               {"scan", scan(*sight, served.scenes)}});
   json["suggestion"] = suggestion(json);
   return text(json);
 }
@@ -202,10 +214,10 @@ std::vector<std::string> closing_report(const std::string& stats) {
   return lines;
 }
 
-Result<std::string> extents_json(const Dataset& dataset, Entry inode) {
-  SHARDFS_TRY(const std::vector<Extent> extents, dataset.archive().extents(inode));
+Result<std::string> extents_json(const std::string& path, const Archive& archive, Entry inode) {
+  SHARDFS_TRY(const std::vector<Extent> extents, archive.extents(inode));
   Json json = Json::array();
-  for (const Extent& e : extents) json.push_back(extent(dataset.path(), e));
+  for (const Extent& e : extents) json.push_back(extent(path, e));
   return text(json);
 }
 

@@ -18,8 +18,8 @@ inline constexpr const char* kExtentsXattr = "user.shardfs.extents";  ///< on re
 /// Facts about an archive: format, container, access, checksum, counts and sizes, one object.
 [[nodiscard]] std::string archive_info_json(const Dataset& dataset);
 
-/// archive_info_json and where it is mounted: directory, subdir, gpu, pid of the daemon, job (Slurm's,
-/// or "").
+/// archive_info_json and where it is mounted: directory, subdir, gpu, pid of the daemon, job
+/// (Slurm's, or "").
 [[nodiscard]] std::string mount_info_json(const Served& served);
 
 /// Figures of the mount so far. Asks the cache server, where there is one, and may wait for it.
@@ -32,8 +32,10 @@ inline constexpr const char* kExtentsXattr = "user.shardfs.extents";  ///< on re
 [[nodiscard]] DaemonFigures daemon_figures(const Served& served);
 [[nodiscard]] double seconds_since(std::chrono::steady_clock::time_point start);
 
-/// Where the bytes of the regular file `inode` lie: [{file, offset, length, encoding}], in order.
-/// With an encoding other than "stored", also skip and decoded (see Extent).
-[[nodiscard]] Result<std::string> extents_json(const Dataset& dataset, Entry inode);
+/// Where the bytes of the regular file `inode` lie in the archive at `path`: [{file, offset,
+/// length, encoding}], in order. With an encoding other than "stored", also skip and decoded (see
+/// Extent).
+[[nodiscard]] Result<std::string> extents_json(const std::string& path, const Archive& archive,
+                                               Entry inode);
 
 }  // namespace shardfs

@@ -9,7 +9,7 @@
 #include "fs/mount/counters.h"
 #include "fs/mount/error_log.h"
 #include "fs/mount/marks.h"
-#include "fs/mount/view.h"
+#include "fs/mount/scenes.h"
 
 namespace shardfs {
 
@@ -21,7 +21,7 @@ class SlowPool;
 /// while requests are served.
 struct Served {
   const Dataset& dataset;
-  const View view;
+  Scenes& scenes;
   const std::string directory;  ///< where it is mounted, absolute
   const std::string subdir;     ///< of the archive that is shown as root; "" for all
   const std::string gpu;        ///< see MountOptions
@@ -31,9 +31,10 @@ struct Served {
   Counters counters = {};
   ErrorLog errors = {};
   Marks marks = {};
-  Pusher* pusher = nullptr;  ///< set before the first request, like the pool
+  Pusher* pusher = nullptr;  ///< set before the whole archive is shown, like the next
   ListAhead* list_ahead = nullptr;
-  SlowPool* slow = nullptr;     ///< for reads that have to wait for shared storage
+  SlowPool* slow =
+      nullptr;  ///< set before the first request; for reads that have to wait for shared storage
   SlowPool* reports = nullptr;  ///< for what people ask, who wait for no reader
 
   // Set by init(), which the kernel waits for before it sends anything else.
@@ -41,8 +42,6 @@ struct Served {
   bool no_opendir = false;  ///< likewise OPENDIR
 
   const std::chrono::steady_clock::time_point since = std::chrono::steady_clock::now();
-
-  [[nodiscard]] const Tree& tree() const { return dataset.tree(); }
 };
 
 }  // namespace shardfs

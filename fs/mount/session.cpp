@@ -141,31 +141,21 @@ void limit_shutdown(const std::string& directory, std::uint64_t device) {
   }
 }
 
-Result<Entry> find_root(const Dataset& dataset, const std::string& subdir) {
-  const auto found = dataset.tree().find(subdir);
-  if (!found || !dataset.tree().child_range(*found)) {
-    return fail(ErrorKind::Invalid, fmt::format("{}: no directory {} in it; try: shardfs ls {}",
-                                                dataset.path(), subdir, dataset.path()));
-  }
-  return *found;
-}
-
 }  // namespace
 
-Session::Session(const Dataset& dataset, const MountOptions& options, Entry root)
+Session::Session(const Dataset& dataset, Scenes& scenes, const MountOptions& options)
     : auto_unmount_(options.auto_unmount),
       push_(options.push),
       served_{.dataset = dataset,
-              .view = View(root, options.ownership),
+              .scenes = scenes,
               .directory = options.directory,
               .subdir = options.subdir,
               .gpu = options.gpu,
               .masked_capabilities = options.masked_capabilities} {}
 
-Result<std::unique_ptr<Session>> Session::mount(const Dataset& dataset,
+Result<std::unique_ptr<Session>> Session::mount(const Dataset& dataset, Scenes& scenes,
                                                 const MountOptions& options) {
-  SHARDFS_TRY(const Entry root, find_root(dataset, options.subdir));
-  std::unique_ptr<Session> session(new Session(dataset, options, root));
+  std::unique_ptr<Session> session(new Session(dataset, scenes, options));
   SHARDFS_CHECK(session->attach(options));
   SHARDFS_CHECK(session->handshake());
   return session;
@@ -197,16 +187,27 @@ Result<void> Session::attach(const MountOptions& options) {
   }
   mounted_ = true;
   device_ = device_at(options.directory);
-  pusher_ =
-      std::make_unique<Pusher>(session_, served_.dataset.archive(),
-                               served_.dataset.fits_in_memory(), served_.view, served_.counters);
-  list_ahead_ = std::make_unique<ListAhead>(session_, served_.tree(), served_.view,
-                                            options.directory, device_);
-  served_.pusher = pusher_.get();
-  served_.list_ahead = list_ahead_.get();
   served_.slow = &slow_;
   served_.reports = &reports_;
   return {};
+}
+
+Result<void> Session::show_whole() {
+  return served_.scenes.show_whole(served_.dataset.archive(), [this](const Scene& scene) {
+    pusher_ = std::make_unique<Pusher>(session_, *scene.archive, served_.dataset.fits_in_memory(),
+                                       scene.view, served_.counters);
+    list_ahead_ =
+        std::make_unique<ListAhead>(session_, scene.tree(), scene.view, served_.directory, device_);
+    served_.pusher = pusher_.get();
+    served_.list_ahead = list_ahead_.get();
+    if (serving_) begin_to_push();
+  });
+}
+
+void Session::begin_to_push() {
+  if (!push_) return;
+  pusher_->start();
+  if (served_.dataset.fits_in_memory()) list_ahead_->start();
 }
 
 // The kernel's first request is INIT, and it sends no other before the answer. Answering here means
@@ -235,18 +236,24 @@ Result<void> Session::detach() {
 }
 
 // The signal that came, or 0 if the loop ended by itself.
-int Session::wait_for_end(int loop_ended) const {
+int Session::wait_for_end(int loop_ended, int opening, const std::function<void()>& opened) const {
   const sigset_t ending = ending_signals();
   const UniqueFd signals(::signalfd(-1, &ending, SFD_CLOEXEC));
-  std::array<pollfd, 2> waits{pollfd{signals.get(), POLLIN, 0}, pollfd{loop_ended, POLLIN, 0}};
-  while (::poll(waits.data(), waits.size(), -1) <= 0) {
+  std::array<pollfd, 3> waits{pollfd{signals.get(), POLLIN, 0}, pollfd{loop_ended, POLLIN, 0},
+                              pollfd{opening, POLLIN, 0}};
+  while (waits[0].revents == 0 && waits[1].revents == 0) {
+    if (::poll(waits.data(), waits.size(), -1) <= 0) continue;
+    if (waits[2].revents == 0) continue;
+    waits[2] = {-1, 0, 0};
+    opened();
   }
   signalfd_siginfo info = {};
   if (waits[1].revents != 0 || ::read(signals.get(), &info, sizeof info) != sizeof info) return 0;
   return static_cast<int>(info.ssi_signo);
 }
 
-Result<void> Session::serve(const std::function<void()>& ready) {
+Result<void> Session::serve(const std::function<void()>& ready, int opening,
+                            const std::function<void()>& opened) {
   const UniqueFd loop_ended(::eventfd(0, EFD_CLOEXEC));
   if (!loop_ended) return fail_errno(errno, served_.directory, "cannot make an eventfd");
   UniqueFd watched;
@@ -254,19 +261,17 @@ Result<void> Session::serve(const std::function<void()>& ready) {
     SHARDFS_TRY(watched, unmount_at_end(served_.directory, device_));
   }
   int failed = 0;
-  if (push_) {
-    pusher_->start();
-    if (served_.dataset.fits_in_memory()) list_ahead_->start();
-  }
+  serving_ = true;
+  if (pusher_) begin_to_push();
   std::thread loop([&] {
     LoopConfig config;
     failed = fuse_session_loop_mt(session_, config.get());
     ::eventfd_write(loop_ended.get(), 1);
   });
   ready();
-  const int number = wait_for_end(loop_ended.get());
+  const int number = wait_for_end(loop_ended.get(), opening, opened);
   limit_shutdown(served_.directory, device_);
-  list_ahead_->stop();
+  if (list_ahead_) list_ahead_->stop();
   if (number != 0) {
     spdlog::info("{}: unmounting on SIG{}", served_.directory, ::sigabbrev_np(number));
     if (const auto done = detach(); !done) spdlog::error("{}", done.error().message);
@@ -274,8 +279,9 @@ Result<void> Session::serve(const std::function<void()>& ready) {
   final_stats_ = stats_json(served_);
   // Readers that wait for shared storage get an error now.
   served_.dataset.cancel();
+  served_.scenes.stop();
   // As long as requests are answered: a store waits for a page that a READ holds.
-  pusher_->stop();
+  if (pusher_) pusher_->stop();
   // The loop sleeps until told, even when the session is over.
   fuse_session_exit(session_);
   pollfd ended{loop_ended.get(), POLLIN, 0};
@@ -286,6 +292,7 @@ Result<void> Session::serve(const std::function<void()>& ready) {
   mounted_ = false;
   slow_.stop();
   reports_.stop();
+  served_.scenes.stop();
   if (number == 0 && failed != 0) {
     return fail_errno(std::abs(failed), served_.directory, "cannot go on serving");
   }

@@ -1,6 +1,7 @@
 // One mount, from mount(2) to the end of its last request.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -28,6 +29,7 @@ struct MountOptions {
   /// opened.
   bool auto_unmount = false;
   bool noexec = false;
+  std::chrono::milliseconds scan_wait{2000};  ///< see Opening::wait()
   /// Whether programs that read this data set into GPU memory by themselves may, or must: "off",
   /// "auto", "require". Told to them, and not used here.
   std::string gpu = "auto";
@@ -39,10 +41,14 @@ struct MountOptions {
 class Session {
  public:
   /// Mounts, and agrees with the kernel on the protocol; requests wait until serve(). SIGINT,
-  /// SIGTERM and SIGHUP are blocked from here on. `dataset` must outlive the session. Unsupported:
-  /// not allowed, or no FUSE here; Invalid: `subdir` is no directory.
+  /// SIGTERM and SIGHUP are blocked from here on. `dataset` and `scenes` must outlive the session.
+  /// Unsupported: not allowed, or no FUSE here.
   [[nodiscard]] static Result<std::unique_ptr<Session>> mount(const Dataset& dataset,
+                                                              Scenes& scenes,
                                                               const MountOptions& options);
+  /// Has all of the archive shown, which is open. Before serve(), or by `opened`. Invalid: `subdir`
+  /// is no directory.
+  [[nodiscard]] Result<void> show_whole();
   /// Unmounts lazily if still mounted.
   ~Session();
   Session(const Session&) = delete;
@@ -51,8 +57,11 @@ class Session {
   /// Serves with several threads until the directory is unmounted and its last file closed, or
   /// until one of the signals comes: then unmounts, lazily if files are in use (those get errors),
   /// so that no dead mount stays behind. If anything hangs for kGrace after a signal, the process
-  /// exits with code 2. `ready` is called once requests are being served.
-  [[nodiscard]] Result<void> serve(const std::function<void()>& ready);
+  /// exits with code 2. `ready` is called once requests are being served, and `opened`, by the same
+  /// thread, once the descriptor `opening` is readable, if it is not -1.
+  [[nodiscard]] Result<void> serve(
+      const std::function<void()>& ready, int opening = -1,
+      const std::function<void()>& opened = [] {});
 
   /// The figures at the end of serve(), as stats_json() gives them.
   [[nodiscard]] const std::string& final_stats() const { return final_stats_; }
@@ -60,11 +69,12 @@ class Session {
   static constexpr int kGraceSeconds = 5;
 
  private:
-  Session(const Dataset& dataset, const MountOptions& options, Entry root);
+  Session(const Dataset& dataset, Scenes& scenes, const MountOptions& options);
   Result<void> attach(const MountOptions& options);
   Result<void> handshake();
   Result<void> detach();
-  int wait_for_end(int loop_ended) const;
+  int wait_for_end(int loop_ended, int opening, const std::function<void()>& opened) const;
+  void begin_to_push();
 
   const bool auto_unmount_;
   const bool push_;
@@ -75,6 +85,7 @@ class Session {
   SlowPool slow_, reports_;
   std::uint64_t device_ = 0;  ///< the mount's, so that no other is ever unmounted
   bool mounted_ = false;
+  bool serving_ = false;
   std::string final_stats_;
 };
 

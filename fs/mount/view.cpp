@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -20,18 +21,38 @@ blksize_t read_size(std::uint64_t file_size) {
 
 }  // namespace
 
-View::View(Entry root, const Ownership& ownership)
+InodeNumbers::InodeNumbers(const StableNumbers& stable, std::uint64_t entries)
+    : stable_(stable), inodes_(entries) {
+  const auto note = [&](const std::vector<Entry>& entries_of, std::uint64_t first) {
+    for (std::size_t number = 0; number < entries_of.size(); ++number)
+      if (entries_of[number] < inodes_.size()) inodes_[entries_of[number]] = first + number;
+  };
+  note(stable_.members, kMembers);
+  note(stable_.directories, kDirectories);
+}
+
+Entry InodeNumbers::entry(std::uint64_t inode) const {
+  const bool is_directory = inode >= kDirectories;
+  const std::vector<Entry>& entries = is_directory ? stable_.directories : stable_.members;
+  const std::uint64_t number = inode - (is_directory ? kDirectories : kMembers);
+  return number < entries.size() ? entries[number] : StableNumbers::kNoEntry;
+}
+
+View::View(Entry root, const Ownership& ownership, std::shared_ptr<const InodeNumbers> numbers)
     : root_(root),
       ownership_(ownership),
       uid_(ownership.uid.value_or(::getuid())),
-      gid_(ownership.gid.value_or(::getgid())) {}
+      gid_(ownership.gid.value_or(::getgid())),
+      numbers_(std::move(numbers)) {}
 
 Entry View::entry(std::uint64_t inode) const {
-  return inode == kRootInode ? root_ : static_cast<Entry>(inode - 1);
+  if (inode == kRootInode) return root_;
+  return numbers_ ? numbers_->entry(inode) : static_cast<Entry>(inode - 1);
 }
 
 std::uint64_t View::inode(Entry entry) const {
-  return entry == root_ ? kRootInode : std::uint64_t{entry} + 1;
+  if (entry == root_) return kRootInode;
+  return numbers_ ? numbers_->inode(entry) : std::uint64_t{entry} + 1;
 }
 
 mode_t View::mode(mode_t archived) const {

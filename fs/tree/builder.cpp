@@ -108,7 +108,7 @@ Bytes encode_holes(const Member& member) {
 }
 
 const char* keep(BuilderState& state, std::string_view name) {
-  auto* kept = static_cast<char*>(state.names.allocate(name.size(), 1));
+  auto* kept = static_cast<char*>(state.names->allocate(name.size(), 1));
   std::memcpy(kept, name.data(), name.size());
   return kept;
 }
@@ -191,6 +191,18 @@ void fill(BuilderState& state, Record& record, const Member& member) {
   record.holes = state.holes.add(encode_holes(member));
 }
 
+StableNumbers stable_numbers(const BuilderState& state, const Ordered& ordered,
+                             std::size_t members) {
+  StableNumbers stable;
+  stable.members.assign(ordered.entry_of.begin(),
+                        ordered.entry_of.begin() + static_cast<std::ptrdiff_t>(members));
+  for (const DirectoryRecord& directory : state.directories) {
+    stable.directories.push_back(ordered.entry_of[directory.record]);
+    if (directory.record < members) stable.members[directory.record] = Ordered::kNoEntry;
+  }
+  return stable;
+}
+
 }  // namespace
 
 bool Member::is_regular() const { return !hard_link && S_ISREG(mode); }
@@ -211,6 +223,8 @@ void IndexParts::insert(Section s, Bytes bytes) {
 struct TreeBuilder::State : BuilderState {};
 
 TreeBuilder::TreeBuilder() : state_(std::make_unique<State>()) {}
+TreeBuilder::TreeBuilder(const TreeBuilder& other)
+    : state_(std::make_unique<State>(*other.state_)) {}
 TreeBuilder::TreeBuilder(TreeBuilder&&) noexcept = default;
 TreeBuilder& TreeBuilder::operator=(TreeBuilder&&) noexcept = default;
 TreeBuilder::~TreeBuilder() = default;
@@ -255,10 +269,12 @@ void TreeBuilder::leave_out_impossible(std::function<void(const std::string&)> n
 
 std::uint64_t TreeBuilder::size() const { return state_->records.size(); }
 
-Result<IndexParts> TreeBuilder::finish(const Frames* frames,
-                                       std::span<const std::uint32_t> wanted) {
+Result<IndexParts> TreeBuilder::finish(const Frames* frames, std::span<const std::uint32_t> wanted,
+                                       StableNumbers* stable) {
   const std::unique_ptr<State> state = std::exchange(state_, std::make_unique<State>());
+  const std::size_t members = state->records.size();
   SHARDFS_TRY(Ordered ordered, order_entries(*state));
+  if (stable != nullptr) *stable = stable_numbers(*state, ordered, members);
   std::vector<Entry> entries;
   for (const std::uint32_t number : wanted) entries.push_back(ordered.entry_of[number]);
   SHARDFS_TRY(IndexParts parts, encode_sections(*state, std::move(ordered), frames));

@@ -13,6 +13,7 @@
 #include "fs/base/bytes.h"
 #include "fs/base/result.h"
 #include "fs/tree/index.h"
+#include "fs/tree/stable_numbers.h"
 #include "fs/tree/tree.h"
 
 namespace shardfs {
@@ -65,6 +66,9 @@ struct IndexParts {
 class TreeBuilder {
  public:
   TreeBuilder();
+  /// A copy is for finish() alone, and for the thread of the original: an index of what has been
+  /// added so far.
+  TreeBuilder(const TreeBuilder& other);
   TreeBuilder(TreeBuilder&&) noexcept;
   TreeBuilder& operator=(TreeBuilder&&) noexcept;
   ~TreeBuilder();
@@ -90,9 +94,11 @@ class TreeBuilder {
   /// The index's sections (without MOVED), whose bytes depend on the members added only. `frames`
   /// is null for `.tar`. `wanted`: numbers whose entries the caller needs. Invalid: a hard link
   /// whose target is not there, a member in what is no directory, a file whose data was not told,
-  /// or a limit of the format; each named. Called once; the builder is empty afterwards.
+  /// or a limit of the format; each named. Called once; the builder is empty afterwards. `stable`
+  /// may be null.
   [[nodiscard]] Result<IndexParts> finish(const Frames* frames,
-                                          std::span<const std::uint32_t> wanted);
+                                          std::span<const std::uint32_t> wanted,
+                                          StableNumbers* stable = nullptr);
 
  private:
   struct State;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <memory_resource>
 #include <span>
 #include <string>
@@ -103,7 +104,9 @@ struct DirectoryRecord {
 struct BuilderState {
   BuilderState();
 
-  std::pmr::monotonic_buffer_resource names;
+  /// Copies share it: nothing in it is ever changed.
+  std::shared_ptr<std::pmr::monotonic_buffer_resource> names =
+      std::make_shared<std::pmr::monotonic_buffer_resource>();
   std::deque<Record> records;
   std::deque<DirectoryRecord> directories;  ///< 0 is the root
   NumberTable directory_table;

@@ -183,7 +183,7 @@ Result<void> Encoder::add_names() {
   add(Section::NameBlocks, std::move(blocks));
   add(Section::Names, std::move(names));
   add(Section::Extensions, std::move(extension_bytes));
-  state_.names.release();  // Nothing needs a name from here on.
+  state_.names.reset();  // Nothing needs a name from here on.
   return {};
 }
 

@@ -49,6 +49,12 @@ TEST(MountOptions, ABackslashTakesACommaAsItIs) {
   EXPECT_EQ(parsed({",,ro,"}).subdir, "");
 }
 
+TEST(MountOptions, AScanIsWaitedForAsLongAsTold) {
+  EXPECT_EQ(parsed({"ro"}).scan_wait, std::chrono::seconds(2));
+  EXPECT_EQ(parsed({"scan_wait=500ms"}).scan_wait, std::chrono::milliseconds(500));
+  EXPECT_NE(refusal("scan_wait=soon").find("not a time"), std::string::npos);
+}
+
 TEST(MountOptions, NothingThatWritesOrRaisesRights) {
   for (const char* option : {"rw", "suid", "dev", "ro,rw"}) {
     EXPECT_NE(refusal(option).find("always ro,nosuid,nodev"), std::string::npos);

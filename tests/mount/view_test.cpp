@@ -1,5 +1,8 @@
 #include "fs/mount/view.h"
 
+#include <memory>
+#include <set>
+
 #include <gtest/gtest.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -32,6 +35,23 @@ TEST(View, ADirectoryShownAsRootIsInodeOne) {
   EXPECT_EQ(part.inode(7), 1U);
   EXPECT_EQ(part.entry(1), 7U);
   EXPECT_EQ(part.entry(part.inode(9)), 9U);
+}
+
+TEST(View, NumbersThatStayAreGivenBothWays) {
+  StableNumbers stable;
+  stable.members = {3, StableNumbers::kNoEntry, 2};
+  stable.directories = {kRoot, 1};
+  const View view(kRoot, {}, std::make_shared<const InodeNumbers>(stable, 4));
+  EXPECT_EQ(view.inode(kRoot), 1U);
+  std::set<std::uint64_t> inodes;
+  for (Entry entry = 0; entry < 4; ++entry) {
+    EXPECT_EQ(view.entry(view.inode(entry)), entry);
+    inodes.insert(view.inode(entry));
+  }
+  EXPECT_EQ(inodes.size(), 4U);
+  EXPECT_EQ(view.entry(view.inode(3) + 1), StableNumbers::kNoEntry) << "replaced";
+  for (const std::uint64_t unknown : {0UL, 100UL, ~0UL, 1UL << 33 | 2})
+    EXPECT_EQ(view.entry(unknown), StableNumbers::kNoEntry);
 }
 
 TEST(View, MineIsReadableAndMine) {

@@ -23,6 +23,15 @@ TEST(ParseSize, AnythingElseIsInvalid) {
   }
 }
 
+TEST(ParseTime, SecondsUnlessItSaysMilliseconds) {
+  EXPECT_EQ(parse_time("60"), std::chrono::seconds(60));
+  EXPECT_EQ(parse_time("1.5s"), std::chrono::milliseconds(1500));
+  EXPECT_EQ(parse_time("500ms"), std::chrono::milliseconds(500));
+  EXPECT_EQ(parse_time("86400"), std::chrono::hours(24));
+  for (const char* text : {"", "s", "0", "-1s", "1m", "86401", "1 s", "inf", "nan", "1e300"})
+    EXPECT_FALSE(parse_time(text)) << text;
+}
+
 TEST(ParseSize, WhatDoesNotFitIsInvalid) {
   EXPECT_EQ(parse_size("18446744073709551615"), 0xFFFFFFFFFFFFFFFFu);
   EXPECT_FALSE(parse_size("18446744073709551616"));

@@ -330,5 +330,42 @@ TEST(Builder, PieceBasesCountGroupsOf64Entries) {
   EXPECT_EQ(built.index->section(Section::Checksums).size(), pieces * 8);
 }
 
+/// The entries of a copy's index, by the numbers that stay.
+std::pair<BuiltTree, StableNumbers> so_far(const TreeBuilder& builder) {
+  TreeBuilder copy = builder;
+  StableNumbers numbers;
+  IndexParts parts = copy.finish(nullptr, {}, &numbers).value();
+  return {open_index(encode_index(parts.superblock, parts.sections)), numbers};
+}
+
+TEST(Builder, ACopyIsAnIndexOfWhatHasBeenAddedAndTheOriginalGoesOn) {
+  TreeBuilder builder;
+  const std::uint32_t first = builder.add(file("b/first", 0)).value();
+  const auto [early, early_numbers] = so_far(builder);
+  EXPECT_THAT(all_paths(early.tree), ElementsAre("", "b", "b/first"));
+  const std::uint32_t second = builder.add(file("a", 0)).value();
+  ASSERT_TRUE(builder.add(file("b/early", 0)));
+  ASSERT_TRUE(builder.add(directory("b")));
+  const auto [late, late_numbers] = so_far(builder);
+  EXPECT_THAT(all_paths(late.tree), ElementsAre("", "a", "b", "b/early", "b/first"));
+  EXPECT_EQ(early.tree.path(early_numbers.members[first]), "b/first");
+  EXPECT_EQ(late.tree.path(late_numbers.members[first]), "b/first");
+  EXPECT_EQ(late.tree.path(late_numbers.members[second]), "a");
+  for (const auto& [built, numbers] : {std::pair(&early, &early_numbers), {&late, &late_numbers}}) {
+    EXPECT_EQ(built->tree.path(numbers->directories[0]), "");
+    EXPECT_EQ(built->tree.path(numbers->directories[1]), "b");
+  }
+  EXPECT_EQ(late_numbers.members[3], StableNumbers::kNoEntry) << "a directory has one number";
+}
+
+TEST(Builder, AMemberThatIsReplacedHasNoEntryAnyMore) {
+  TreeBuilder builder;
+  const std::uint32_t first = builder.add(file("twice", 0)).value();
+  const std::uint32_t second = builder.add(file("twice", 0)).value();
+  const auto [built, numbers] = so_far(builder);
+  EXPECT_EQ(numbers.members[first], StableNumbers::kNoEntry);
+  EXPECT_EQ(built.tree.path(numbers.members[second]), "twice");
+}
+
 }  // namespace
 }  // namespace shardfs

@@ -44,6 +44,19 @@ Result<std::uint64_t> parse_size(std::string_view text) {
               fmt::format("'{}': not a size (try: a number, or one with K, M, G or T)", text));
 }
 
+Result<std::chrono::milliseconds> parse_time(std::string_view text) {
+  constexpr double kDay = 86'400'000;
+  double value = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, err] = std::from_chars(text.data(), end, value);
+  const std::string_view unit(stop, static_cast<std::size_t>(end - stop));
+  const double time = value * (unit == "ms" ? 1 : 1000);
+  if (err != std::errc() || (unit != "ms" && unit != "s" && !unit.empty()) || value <= 0 ||
+      !(time <= kDay))
+    return fail(ErrorKind::Invalid, fmt::format("{}: not a time such as 60s or 500ms", text));
+  return std::chrono::milliseconds(static_cast<std::int64_t>(time));
+}
+
 std::string format_size(std::uint64_t bytes) {
   static constexpr std::array kUnits{"KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
   if (bytes < 1024) return fmt::format("{} B", bytes);

@@ -1,4 +1,5 @@
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -23,7 +24,9 @@
 #include "fs/dataset/dataset.h"
 #include "fs/dataset/hot_list.h"
 #include "fs/mount/log.h"
+#include "fs/mount/opening.h"
 #include "fs/mount/report.h"
+#include "fs/mount/scenes.h"
 #include "fs/mount/session.h"
 #include "tools/common/progress.h"
 #include "tools/common/size.h"
@@ -98,8 +101,9 @@ Error occupied(const std::string& directory, std::string_view what) {
 }
 
 /// True if just this is mounted there already; an error if something else of ours is, or a dead
-/// mount.
-Result<bool> is_mounted(const Dataset& dataset, const MountOptions& options) {
+/// mount. `archive`: null while it is not open, and its path says which it is.
+Result<bool> is_mounted(const Dataset& dataset, const Archive* archive,
+                        const MountOptions& options) {
   SHARDFS_TRY(const auto there, mount_at(options.directory));
   if (!there || !there->is_shardfs()) return false;
   const auto info = read_report(options.directory, kInfoXattr);
@@ -110,8 +114,9 @@ Result<bool> is_mounted(const Dataset& dataset, const MountOptions& options) {
         occupied(options.directory, dead ? "a mount whose process has died is there"
                                          : "a mount that does not answer is there"));
   }
-  const bool same = info->value("id", "") == dataset.archive().info().id &&
-                    info->value("subdir", "") == options.subdir && there->source == dataset.path();
+  const bool same_id = archive == nullptr || info->value("id", "") == archive->info().id;
+  const bool same =
+      same_id && info->value("subdir", "") == options.subdir && there->source == dataset.path();
   if (!same)
     return std::unexpected(occupied(options.directory, there->source + " is mounted there"));
   return true;
@@ -225,30 +230,79 @@ Result<void> write_report(const std::string& path, const std::string& text) {
 }
 
 /// What a mount leaves behind when it has ended: a report, and what the next job may begin with.
-void conclude(const Session& session, const Dataset& dataset, const MountArguments& arguments) {
+void conclude(const Session& session, const Dataset& dataset, const Scenes& scenes,
+              const MountArguments& arguments) {
   for (const std::string& line : closing_report(session.final_stats())) spdlog::info("{}", line);
-  keep_hot_list(dataset, arguments.cache.hot_list);
+  if (scenes.now()->is_whole()) keep_hot_list(dataset, arguments.cache.hot_list);
   if (arguments.report.empty() || session.final_stats().empty()) return;
   if (const auto done = write_report(arguments.report, session.final_stats()); !done)
     spdlog::warn("{}", done.error().message);
 }
 
-/// `daemon`: this process, where it is to be one.
-Result<void> serve(const Dataset& dataset, const MountOptions& options,
-                   const MountArguments& arguments, const Common& common, Daemon* daemon, Io& io) {
-  SHARDFS_TRY(const std::string log, decide_log(arguments));
-  SHARDFS_CHECK(start_log(log, log_level(common)));
-  SHARDFS_TRY(const auto session, Session::mount(dataset, options));
-  SHARDFS_CHECK(check_signals());
-  use_hot_list(dataset, arguments.cache.hot_list);
-  if (log != "stderr") tell_notes(io, dataset);
+/// An archive that was not open yet when it was mounted is, or cannot be opened.
+void settle(const Opening& opening, const Dataset& dataset, const std::string& hot_list,
+            Session& session, Scenes& scenes) {
+  auto done = opening.result();
+  if (done) done = session.show_whole();
+  if (!done) {
+    spdlog::error("{}; what was found until then stays", done.error().message);
+    return scenes.show_broken();
+  }
   for (const std::string& note : dataset.archive().notes()) spdlog::warn("{}", note);
-  if (log != "stderr" || !arguments.foreground) announce(dataset, options, common, io);
-  if (daemon != nullptr) daemon->leave_caller(log == "stderr" ? KeepStderr::Yes : KeepStderr::No);
-  const auto done = session->serve([&] {
-    if (daemon != nullptr) daemon->ready();
-  });
-  conclude(*session, dataset, arguments);
+  const ArchiveInfo info = dataset.archive().info();
+  spdlog::info("{}: {} files, {}", dataset.path(), info.files, format_size(info.file_bytes));
+  use_hot_list(dataset, hot_list);
+}
+
+/// Says what is mounted, and of an archive that is still scanned what can be seen of it.
+void announce(const Dataset& dataset, bool is_open, const MountOptions& options,
+              const Common& common, Io& io) {
+  if (is_open) return announce(dataset, options, common, io);
+  const std::string line = fmt::format(
+      "{}: looking for files in {}; those found can be read, listings wait until all are found",
+      options.directory, dataset.path());
+  spdlog::info("{}", line);
+  spdlog::info("tier {}: {}", name(dataset.tier().tier), dataset.tier().reason);
+  if (!common.quiet) io.err << "shardfs: " << line << '\n' << std::flush;
+}
+
+/// What a mount works on.
+struct Work {
+  const MountOptions& options;
+  const MountArguments& arguments;
+  const Common& common;
+  const Dataset& dataset;
+  Scenes& scenes;
+  const Opening& opening;
+  bool is_open;    ///< the archive is, when the mount begins
+  Daemon* daemon;  ///< this process, where it is to be one
+};
+
+/// A thread with descriptors of its own would keep the caller's open: they are let go of before.
+Result<void> serve(const Work& work, Io& io) {
+  const MountArguments& arguments = work.arguments;
+  SHARDFS_TRY(const std::string log, decide_log(arguments));
+  SHARDFS_CHECK(start_log(log, log_level(work.common)));
+  SHARDFS_TRY(const auto session, Session::mount(work.dataset, work.scenes, work.options));
+  if (work.is_open) SHARDFS_CHECK(session->show_whole());
+  SHARDFS_CHECK(check_signals());
+  if (work.is_open) {
+    use_hot_list(work.dataset, arguments.cache.hot_list);
+    if (log != "stderr") tell_notes(io, work.dataset);
+    for (const std::string& note : work.dataset.archive().notes()) spdlog::warn("{}", note);
+  }
+  if (log != "stderr" || !arguments.foreground)
+    announce(work.dataset, work.is_open, work.options, work.common, io);
+  if (work.daemon != nullptr)
+    work.daemon->leave_caller(log == "stderr" ? KeepStderr::Yes : KeepStderr::No);
+  const auto ready = [&] {
+    if (work.daemon != nullptr) work.daemon->ready();
+  };
+  const auto opened = [&] {
+    settle(work.opening, work.dataset, arguments.cache.hot_list, *session, work.scenes);
+  };
+  const auto done = session->serve(ready, work.is_open ? -1 : work.opening.fd(), opened);
+  conclude(*session, work.dataset, work.scenes, arguments);
   return done;
 }
 
@@ -269,15 +323,21 @@ Result<void> mount(MountArguments arguments, const Common& common, Daemon* daemo
   SHARDFS_TRY(const CacheSettings cache, cache_settings(arguments.cache));
   Progress progress(io, "shardfs: looking for files",
                     common.quiet ? Progress::Show::No : Progress::Show::Yes);
-  SHARDFS_TRY(const auto dataset, Dataset::open(arguments.archive, cache, bytes_of(progress)));
+  SHARDFS_TRY(const auto dataset, Dataset::begin(arguments.archive, cache));
+  Scenes scenes(options.ownership, options.subdir);
+  Opening opening(*dataset, scenes, bytes_of(progress));
+  const bool needs_all = common.json || !options.subdir.empty();
+  SHARDFS_TRY(const bool is_open,
+              opening.wait(needs_all ? std::chrono::hours(24 * 365) : options.scan_wait));
   progress.finish();
-  SHARDFS_TRY(const bool mounted, is_mounted(*dataset, options));
+  SHARDFS_TRY(const bool mounted,
+              is_mounted(*dataset, is_open ? &dataset->archive() : nullptr, options));
   if (mounted) {
     if (!common.quiet) io.err << fmt::format("shardfs: {}: already mounted\n", options.directory);
     return {};
   }
   SHARDFS_CHECK(check_directory(options.directory));
-  return serve(*dataset, options, arguments, common, daemon, io);
+  return serve({options, arguments, common, *dataset, scenes, opening, is_open, daemon}, io);
 }
 
 int run(const MountArguments& arguments, const Common& common, Daemon* daemon, Io& io) {
@@ -308,8 +368,8 @@ Command mount_command(CLI::App& app) {
   app.add_option("--report", arguments->report, "Write the figures there at the end, as JSON");
   app.add_option("--log", arguments->log, "stderr, syslog or a file; default: syslog, -f: stderr");
   app.footer(
-      "-o: ro nosuid nodev noexec allow_other auto_unmount owner=me|archive uid= gid= umask= "
-      "subdir=");
+      "-o: ro noexec allow_other auto_unmount owner=me|archive uid= gid= umask= "
+      "subdir= scan_wait=");
   return [arguments](const Common& common, Io& io) {
     return arguments->foreground ? run(*arguments, common, nullptr, io)
                                  : run_in_background(*arguments, common, io);

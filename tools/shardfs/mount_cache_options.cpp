@@ -44,19 +44,6 @@ Result<std::optional<Tier>> tier_of(const std::string& text) {
   return wrong("--tier", text, "not one of auto, memory, disk, partial, none");
 }
 
-/// "60s", "500ms", "60": milliseconds.
-Result<std::uint32_t> milliseconds_of(const std::string& text) {
-  double value = 0;
-  const char* const end = text.data() + text.size();
-  const auto [stop, err] = std::from_chars(text.data(), end, value);
-  const std::string_view unit(stop, static_cast<std::size_t>(end - stop));
-  const double factor = unit == "ms" ? 1 : 1000;
-  if (err != std::errc() || (unit != "ms" && unit != "s" && !unit.empty()) || value <= 0 ||
-      value * factor > 86'400'000)
-    return wrong("--store-timeout", text, "not a time such as 60s or 500ms");
-  return static_cast<std::uint32_t>(value * factor);
-}
-
 Result<std::uint32_t> number_of(std::string_view option, const std::string& text,
                                 std::uint32_t least, std::uint32_t most) {
   std::uint32_t value = 0;
@@ -119,7 +106,9 @@ Result<CacheSettings> cache_settings(const MountCacheOptions& options) {
   if (!options.reserve.empty()) SHARDFS_CHECK(set_reserve(options.reserve, settings));
   SHARDFS_TRY(settings.store_rate, number_of("--store-rate", options.rate, 0, 1'000'000));
   SHARDFS_TRY(settings.store_inflight, number_of("--store-inflight", options.inflight, 1, 32));
-  SHARDFS_TRY(settings.store_timeout_ms, milliseconds_of(options.timeout));
+  const auto timeout = parse_time(options.timeout);
+  if (!timeout) return wrong("--store-timeout", options.timeout, "not a time such as 60s or 500ms");
+  settings.store_timeout_ms = static_cast<std::uint32_t>(timeout->count());
   return settings;
 }
 

@@ -9,6 +9,8 @@
 
 #include <fmt/format.h>
 
+#include "tools/common/size.h"
+
 namespace shardfs {
 namespace {
 
@@ -75,6 +77,10 @@ Result<bool> set_value(std::string_view option, MountOptions& options) {
     SHARDFS_CHECK(set_umask(option, value, options));
   } else if (name == "subdir") {
     set_subdir(value, options);
+  } else if (name == "scan_wait") {
+    const auto time = parse_time(value);
+    if (!time) return wrong(option, "not a time such as 60s or 500ms");
+    options.scan_wait = *time;
   } else {
     return false;
   }

@@ -52,6 +52,15 @@ void print_cache(const Json& stats, Io& io) {
                         printable(cache["dir"].get<std::string>()), cache["fs"].get<std::string>());
 }
 
+void print_scan(const Json& stats, Io& io) {
+  const Json& scan = stats["scan"];
+  if (!scan.is_object()) return;
+  io.out << fmt::format("scan      {}: {} of {}; there may be more files\n",
+                        scan["state"].get<std::string>(),
+                        format_size(scan["done_bytes"].get<std::uint64_t>()),
+                        format_size(scan["bytes"].get<std::uint64_t>()));
+}
+
 void print_text(const Json& stats, Io& io) {
   const Json &daemon = stats["daemon"], &store = stats["store"];
   const auto bytes = [](const Json& of, const char* key) {
@@ -59,8 +68,9 @@ void print_text(const Json& stats, Io& io) {
   };
   io.out << fmt::format("archive   {}\n", printable(stats["archive"].get<std::string>()))
          << fmt::format("holds     {} files, {}\n", stats["files"].get<std::uint64_t>(),
-                        bytes(stats, "bytes"))
-         << fmt::format(
+                        bytes(stats, "bytes"));
+  print_scan(stats, io);
+  io.out << fmt::format(
                 "mounted   {} ago\n",
                 format_duration(std::chrono::seconds(stats["uptime_s"].get<std::int64_t>())))
          << fmt::format("tier      {} ({})\n", stats["tier"].get<std::string>(),

@@ -1,12 +1,23 @@
 #include "fs/archive/compressed/frame_stream.h"
 
+#include "fs/archive/foreign/block_table.h"
 #include "fs/base/bytes.h"
 
 namespace shardfs {
 
 FrameStream::FrameStream(const ByteSource& source, LayoutBuilder& layout, Codec codec,
                          std::uint32_t magic)
-    : StreamPass(source, layout), magic_(magic), group_(blocks_, codec), out_(kDecodedStep) {}
+    : StreamPass(source, layout),
+      codec_(codec),
+      magic_(magic),
+      group_(blocks_, codec),
+      out_(kDecodedStep) {}
+
+void FrameStream::note_open(LayoutBuilder& layout) const {
+  if (!inside_ || decoded_ <= kMaxWhole) return;
+  group_.note_open(layout);
+  layout.add({codec_}, offset_, input_.size_from(offset_), decoded_);
+}
 
 /// Skips what is to be skipped; false where the file ends.
 Result<bool> FrameStream::begin_frame() {

@@ -20,6 +20,7 @@ constexpr std::uint32_t kLz4LegacyMagic = 0x184c2102u;
 class FrameStream : public StreamPass {
  public:
   FrameStream(const ByteSource& source, LayoutBuilder& layout, Codec codec, std::uint32_t magic);
+  void note_open(LayoutBuilder& layout) const final;
 
  protected:
   [[nodiscard]] Result<ByteSpan> advance() final;
@@ -35,6 +36,7 @@ class FrameStream : public StreamPass {
  private:
   [[nodiscard]] Result<bool> begin_frame();
 
+  Codec codec_;
   std::uint32_t magic_;
   BlockGroup group_;
   Bytes out_;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "fs/archive/compressed/stream.h"
 #include "fs/archive/foreign/pieces.h"
@@ -20,6 +21,10 @@ class KeptStream final : public DecodedStream {
 
   [[nodiscard]] Result<ByteSpan> next() override;
   [[nodiscard]] Access access() const override { return stream_->access(); }
+  void while_waiting(std::function<void()> look) override {
+    stream_->while_waiting(std::move(look));
+  }
+  void note_open(LayoutBuilder& layout) const override { stream_->note_open(layout); }
   [[nodiscard]] std::string name() const override { return stream_->name(); }
 
  private:

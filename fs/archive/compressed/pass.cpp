@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <span>
 #include <utility>
 
@@ -18,7 +19,15 @@ namespace {
 constexpr std::uint64_t kGroupEnough = 64 * 1024;
 constexpr std::uint64_t kGroupMost = 1024 * 1024;
 
+/// How soon what has been found is shown to who asks while storage is waited for.
+constexpr std::chrono::milliseconds kLookEvery{10};
+
 }  // namespace
+
+Result<void> wait_for(std::future<Result<void>>& read, const std::function<void()>& look) {
+  while (look && read.wait_for(kLookEvery) == std::future_status::timeout) look();
+  return read.get();
+}
 
 std::unexpected<Error> ForwardInput::damaged(std::string_view what, ErrorKind kind) const {
   return fail(kind, fmt::format("{}: {} at byte {} of the file", source_.name(), what, position()));
@@ -44,7 +53,7 @@ void ForwardInput::request() {
 /// Makes the other buffer the current one; the rest of this goes in front of its bytes.
 Result<void> ForwardInput::receive() {
   if (!request_.valid()) request();  // the first one, or the last one failed
-  SHARDFS_CHECK(request_.get());
+  SHARDFS_CHECK(wait_for(request_, look_));
   const ByteSpan rest = ByteSpan(buffers_[current_]).subspan(begin_, end_ - begin_);
   current_ = 1 - current_;
   begin_ = kMostWanted - rest.size();

@@ -4,9 +4,11 @@
 #include <array>
 #include <cstdint>
 #include <expected>
+#include <functional>
 #include <future>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include "fs/archive/compressed/stream.h"
 #include "fs/archive/foreign/layout.h"
@@ -19,12 +21,19 @@ namespace shardfs {
 /// Decoded bytes given at a time: they are still in the processor's cache when they are used.
 inline constexpr std::size_t kDecodedStep = 256 * 1024;
 
+/// What a read that was begun comes to. Meanwhile calls `look`, if it is not empty, now and then.
+[[nodiscard]] Result<void> wait_for(std::future<Result<void>>& read,
+                                    const std::function<void()>& look);
+
 /// A file's bytes in order, asked for in requests of 4 MiB, the next one while the last is used.
 /// Keeps two of them. One thread at a time.
 class ForwardInput {
  public:
   /// `source` must outlive it.
   explicit ForwardInput(const ByteSource& source) : source_(source) {}
+
+  /// See DecodedStream.
+  void while_waiting(std::function<void()> look) { look_ = std::move(look); }
 
   static constexpr std::size_t kMostWanted = 4096;
 
@@ -39,6 +48,11 @@ class ForwardInput {
   /// Where the next byte is in the file.
   [[nodiscard]] std::uint64_t position() const { return received_ - (end_ - begin_); }
 
+  /// Bytes of the file from `offset` on.
+  [[nodiscard]] std::uint64_t size_from(std::uint64_t offset) const {
+    return source_.size() - offset;
+  }
+
   /// "FILE: WHAT at byte POSITION of the file".
   [[nodiscard]] std::unexpected<Error> damaged(std::string_view what,
                                                ErrorKind kind = ErrorKind::Corrupt) const;
@@ -50,6 +64,7 @@ class ForwardInput {
   [[nodiscard]] Result<void> receive();
 
   const ByteSource& source_;
+  std::function<void()> look_;
   std::uint64_t received_ = 0;       ///< bytes of the file, from its beginning
   std::size_t begin_ = 0, end_ = 0;  ///< of the bytes to come in the current buffer
   std::array<Bytes, 2> buffers_;     ///< each: room for a rest of the other, and a request
@@ -84,6 +99,10 @@ class BlockGroup {
   void add(std::uint64_t offset, std::uint64_t packed, std::uint64_t decoded);
   /// Notes what is not noted yet.
   void flush();
+  /// Appends what is not noted yet to a copy of the layout.
+  void note_open(LayoutBuilder& layout) const {
+    if (decoded_ != 0) layout.add(coder_, offset_, end_ - offset_, decoded_);
+  }
 
  private:
   BlockNotes& blocks_;
@@ -96,6 +115,7 @@ class BlockGroup {
 class StreamPass : public DecodedStream {
  public:
   [[nodiscard]] Result<ByteSpan> next() final;
+  void while_waiting(std::function<void()> look) final { input_.while_waiting(std::move(look)); }
   [[nodiscard]] Access access() const final { return blocks_.access(); }
 
  protected:

@@ -1,6 +1,7 @@
 // Decodes a compressed file from its beginning to its end, and notes where it can be entered later.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -23,6 +24,13 @@ class DecodedStream {
   /// After the end: whether any byte can be had by decoding one block of bounded size. All blocks
   /// have been appended to the layout then; their positions are those of the decoded bytes.
   [[nodiscard]] virtual Access access() const = 0;
+
+  /// Has `look` called by next() now and then as long as it waits for storage.
+  virtual void while_waiting(std::function<void()> look) { static_cast<void>(look); }
+
+  /// Appends the block that is being decoded, as far as it has come, to a copy of the layout, if it
+  /// is too large to be waited for.
+  virtual void note_open(LayoutBuilder&) const {}
 
   /// "gz", "zst", "xz", "bz2", "lz4".
   [[nodiscard]] virtual std::string name() const = 0;

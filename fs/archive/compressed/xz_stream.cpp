@@ -9,6 +9,7 @@
 
 #include "fs/archive/compressed/pass.h"
 #include "fs/archive/compressed/streams.h"
+#include "fs/archive/foreign/block_table.h"
 
 namespace shardfs {
 
@@ -34,6 +35,7 @@ class XzStream final : public StreamPass {
   XzStream(const XzStream&) = delete;
   XzStream& operator=(const XzStream&) = delete;
 
+  void note_open(LayoutBuilder& layout) const override;
   [[nodiscard]] std::string name() const override { return "xz"; }
 
  protected:
@@ -172,6 +174,12 @@ Result<void> XzStream::end_block() {
               input_.position() - offset_, decoded_);
   state_ = State::AtBlock;
   return {};
+}
+
+void XzStream::note_open(LayoutBuilder& layout) const {
+  if (state_ != State::InBlock || decoded_ <= kMaxWhole) return;
+  layout.add({Codec::Xz, static_cast<std::uint8_t>(header_.check)}, offset_,
+             input_.size_from(offset_), decoded_);
 }
 
 /// The index must tell of the blocks that were there.

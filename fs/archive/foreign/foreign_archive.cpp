@@ -80,9 +80,9 @@ std::uint64_t packed_bytes(const ForeignBlock& block) {
 
 }  // namespace
 
-Result<std::unique_ptr<Archive>> ForeignArchive::open(std::shared_ptr<const ByteSource> source,
-                                                      Index index, std::vector<std::string> notes,
-                                                      std::uint64_t cache_bytes) {
+Result<std::unique_ptr<Archive>> ForeignArchive::open(
+    std::shared_ptr<const ByteSource> source, Index index, std::vector<std::string> notes,
+    std::uint64_t cache_bytes, std::shared_ptr<const StableNumbers> numbers) {
   const auto named = [&](Error error) {
     error.message = source->name() + ": " + error.message;
     return std::unexpected(std::move(error));
@@ -94,9 +94,9 @@ Result<std::unique_ptr<Archive>> ForeignArchive::open(std::shared_ptr<const Byte
   if (!blocks) return named(std::move(blocks).error());
   auto facts = decode_facts(*kept);
   if (!facts) return named(std::move(facts).error());
-  return std::unique_ptr<Archive>(new ForeignArchive(std::move(source), std::move(kept),
-                                                     *std::move(tree), *blocks, *facts,
-                                                     std::move(notes), cache_bytes));
+  return std::unique_ptr<Archive>(
+      new ForeignArchive(std::move(source), std::move(kept), *std::move(tree), *blocks, *facts,
+                         std::move(notes), cache_bytes, std::move(numbers)));
 }
 
 ArchiveState ForeignArchive::state(const Index& index) {

@@ -24,17 +24,18 @@ namespace shardfs {
 
 class ForeignArchive final : public IndexedArchive {
  public:
-  /// `index` as LayoutBuilder::finish() gave it. At most `cache_bytes` of decoded blocks are kept.
-  /// Corrupt if its parts do not fit together.
+  /// `index` as LayoutBuilder::finish() gave it, and `numbers` if they will be asked for. At most
+  /// `cache_bytes` of decoded blocks are kept. Corrupt if its parts do not fit together.
   [[nodiscard]] static Result<std::unique_ptr<Archive>> open(
       std::shared_ptr<const ByteSource> source, Index index, std::vector<std::string> notes,
-      std::uint64_t cache_bytes);
+      std::uint64_t cache_bytes, std::shared_ptr<const StableNumbers> numbers = nullptr);
 
   /// The state of the archive that `index` was made for.
   [[nodiscard]] static ArchiveState state(const Index& index);
 
   [[nodiscard]] ArchiveInfo info() const override;
   [[nodiscard]] const std::vector<std::string>& notes() const override { return notes_; }
+  [[nodiscard]] std::shared_ptr<const StableNumbers> numbers() const override { return numbers_; }
   Result<void> window(Entry inode, std::uint64_t size, DecodedBlock& block) const override;
   std::optional<ByteSpan> contents_in(const DecodedBlock& block, Entry inode) const override {
     return located_in(block, inode);
@@ -83,11 +84,12 @@ class ForeignArchive final : public IndexedArchive {
 
   ForeignArchive(std::shared_ptr<const ByteSource> source, std::unique_ptr<Index> index, Tree tree,
                  BlockTable blocks, ForeignFacts facts, std::vector<std::string> notes,
-                 std::uint64_t cache_bytes)
+                 std::uint64_t cache_bytes, std::shared_ptr<const StableNumbers> numbers)
       : IndexedArchive(std::move(source), std::move(index), std::move(tree)),
         blocks_(blocks),
         facts_(std::move(facts)),
         notes_(std::move(notes)),
+        numbers_(std::move(numbers)),
         decoded_end_(end_of_decoded(blocks_)),
         cache_(cache_bytes),
         keeper_(this->source()),
@@ -155,6 +157,7 @@ class ForeignArchive final : public IndexedArchive {
   BlockTable blocks_;
   ForeignFacts facts_;
   std::vector<std::string> notes_;
+  std::shared_ptr<const StableNumbers> numbers_;
   std::uint64_t decoded_end_;  ///< of the stream as it is decoded; behind it are slices of it
   mutable BlockCache cache_;   ///< blocks by number, pieces by kPiece | number
   mutable PieceKeeper keeper_;

@@ -86,7 +86,8 @@ void LayoutBuilder::add_file(const Member& member, std::uint64_t position) {
   if (number && !member.hard_link) set_position(*number, position);
 }
 
-Result<Index> LayoutBuilder::finish(const ForeignFacts& facts, const ArchiveState& state) {
+Result<Index> LayoutBuilder::finish(const ForeignFacts& facts, const ArchiveState& state,
+                                    StableNumbers* stable) {
   tree_.leave_out_impossible([this](const std::string& why) { leave_out(why); });
   Frames blocks;
   std::vector<std::uint64_t> sizes, gaps, coder_numbers;
@@ -99,7 +100,7 @@ Result<Index> LayoutBuilder::finish(const ForeignFacts& facts, const ArchiveStat
   }
   blocks.offsets.push_back(0);
   blocks.positions.push_back(end_);
-  SHARDFS_TRY(IndexParts parts, tree_.finish(&blocks, {}));
+  SHARDFS_TRY(IndexParts parts, tree_.finish(&blocks, {}, stable));
   const auto add = [&](Section section, Bytes bytes) {
     if (!bytes.empty()) parts.insert(section, std::move(bytes));
   };

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,7 +35,7 @@ struct ForeignFacts {
 /// The logical stream is laid out here, as a row of blocks. A block is a range of the archive's
 /// file and the codec that made it. A file is a range of the stream that begins at a multiple of
 /// 512; between blocks the stream may have gaps, where nothing is. One thread at a time. About 40
-/// bytes a block are kept.
+/// bytes a block are kept. A copy is for an index of what has been found so far (TreeBuilder).
 class LayoutBuilder {
  public:
   /// Position of the next block, bytes.
@@ -78,8 +79,10 @@ class LayoutBuilder {
   [[nodiscard]] std::uint64_t left_out_count() const { return left_out_count_; }
   static constexpr std::size_t kMaxLeftOutNamed = 16;
 
-  /// The index, as in FORMAT.md, of an archive in this state. The builder is empty then.
-  [[nodiscard]] Result<Index> finish(const ForeignFacts& facts, const ArchiveState& state);
+  /// The index, as in FORMAT.md, of an archive in this state. The builder is empty then. `stable`
+  /// may be null.
+  [[nodiscard]] Result<Index> finish(const ForeignFacts& facts, const ArchiveState& state,
+                                     StableNumbers* stable = nullptr);
 
  private:
   struct Row {
@@ -97,6 +100,14 @@ class LayoutBuilder {
   std::vector<std::string> left_out_;
   std::uint64_t left_out_count_ = 0;
   std::uint64_t end_ = 0;
+};
+
+/// What an archive that is still being scanned can be known by, a part of it at a time.
+struct PartialScan {
+  /// Whether somebody waits for more than there has been.
+  std::function<bool()> wanted;
+  /// Takes a layout of what has been found so far; blocks that are not complete may be missing.
+  std::function<void(LayoutBuilder, const ForeignFacts&)> take;
 };
 
 }  // namespace shardfs

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <future>
 
+#include "fs/archive/compressed/pass.h"
 #include "fs/archive/libarchive/member.h"
 
 namespace shardfs {
@@ -66,6 +68,7 @@ bool ArchiveBytes::next() {
   if (in_header_) append(header_, block_);
   block_start_ += block_.size();
   block_ = {};
+  if (look_) look_();
   auto got = stream_ != nullptr ? stream_->next() : next_of_source();
   if (!got) {
     error_ = std::move(got).error();
@@ -79,7 +82,13 @@ bool ArchiveBytes::next() {
 Result<ByteSpan> ArchiveBytes::next_of_source() {
   const std::uint64_t left = source_.size() - std::min(block_start_, source_.size());
   buffer_.resize(std::min<std::uint64_t>(left, kRequest));
-  SHARDFS_CHECK(source_.read_at(block_start_, buffer_));
+  if (!look_ || !source_.may_wait()) {
+    SHARDFS_CHECK(source_.read_at(block_start_, buffer_));
+    return ByteSpan(buffer_);
+  }
+  auto read = std::async(std::launch::async | std::launch::deferred,
+                         [this] { return source_.read_at(block_start_, buffer_); });
+  SHARDFS_CHECK(wait_for(read, look_));
   return ByteSpan(buffer_);
 }
 

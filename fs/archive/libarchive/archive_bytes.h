@@ -2,8 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string_view>
+#include <utility>
 
 #include <archive.h>
 
@@ -21,9 +23,12 @@ namespace shardfs {
 class ArchiveBytes {
  public:
   /// `stream` is null where the source is not compressed. Both must outlive the archive that reads
-  /// from here.
-  ArchiveBytes(const ByteSource& source, DecodedStream* stream)
-      : source_(source), stream_(stream) {}
+  /// from here. `look` is called, unless it is empty, whenever more bytes are wanted, and while
+  /// they are waited for.
+  ArchiveBytes(const ByteSource& source, DecodedStream* stream, std::function<void()> look = {})
+      : source_(source), stream_(stream), look_(std::move(look)) {
+    if (stream_ != nullptr) stream_->while_waiting(look_);
+  }
 
   /// Registers this as what `a` reads, and opens it; libarchive's answer.
   [[nodiscard]] int attach(struct archive* a);
@@ -57,6 +62,7 @@ class ArchiveBytes {
 
   const ByteSource& source_;
   DecodedStream* stream_;
+  std::function<void()> look_;
   Bytes buffer_;
   ByteSpan block_;                  ///< given last
   std::uint64_t block_start_ = 0;   ///< its position

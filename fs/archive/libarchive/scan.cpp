@@ -42,8 +42,13 @@ constexpr Format kFormats[] = {
 
 class Scan {
  public:
-  Scan(const ByteSource& source, DecodedStream* stream, LayoutBuilder& layout)
-      : source_(source), stream_(stream), layout_(layout), input_(source, stream) {}
+  Scan(const ByteSource& source, DecodedStream* stream, LayoutBuilder& layout,
+       const PartialScan* parts)
+      : source_(source),
+        stream_(stream),
+        layout_(layout),
+        parts_(parts),
+        input_(source, stream, [this] { show_part(); }) {}
 
   [[nodiscard]] Result<ForeignFacts> run();
 
@@ -77,7 +82,8 @@ class Scan {
   [[nodiscard]] Result<void> take_link(struct archive_entry* entry, Member member);
   [[nodiscard]] Result<Data> data_of(struct archive_entry* entry, const Member& member) const;
   void add_file(const Member& member, Data data);
-  [[nodiscard]] std::uint64_t place(const Data& data);
+  [[nodiscard]] std::uint64_t place(const Data& data, LayoutBuilder& layout) const;
+  void show_part() const;
   void fix_time(Member& member) const;
   void check_end(std::uint64_t data_end);
   [[nodiscard]] Result<ForeignFacts> finish();
@@ -85,6 +91,7 @@ class Scan {
   const ByteSource& source_;
   DecodedStream* stream_;
   LayoutBuilder& layout_;
+  const PartialScan* parts_;
   ArchiveBytes input_;
   ArchiveHandle archive_;
   std::string format_;
@@ -320,18 +327,18 @@ Result<Scan::Data> Scan::data_of(struct archive_entry* entry, const Member& memb
 }
 
 /// Appends the blocks of a file that is no plain range of the stream, and says where they begin.
-std::uint64_t Scan::place(const Data& data) {
+std::uint64_t Scan::place(const Data& data, LayoutBuilder& layout) const {
   const Codec codec = stream_ == nullptr && !places_ ? Codec::Stored : Codec::Slice;
-  layout_.begin_file();
-  const std::uint64_t position = layout_.end();
+  layout.begin_file();
+  const std::uint64_t position = layout.end();
   std::uint64_t at = 0, from = data.offset;
   const auto add_data = [&](std::uint64_t end) {
-    if (end > at) layout_.add({codec}, from, end - at, end - at);
+    if (end > at) layout.add({codec}, from, end - at, end - at);
     from += end - at;
   };
   for (const Hole& hole : data.holes) {
     add_data(hole.offset);
-    layout_.add({Codec::Zero}, 0, 0, hole.length);
+    layout.add({Codec::Zero}, 0, 0, hole.length);
     at = hole.offset + hole.length;
     if (data.holes_there) from += hole.length;
   }
@@ -343,10 +350,20 @@ void Scan::add_file(const Member& member, Data data) {
   if (data.size == 0 || (is_aligned_ && data.holes.empty()))
     return layout_.add_file(member, data.size == 0 ? 0 : data.offset);
   if (stream_ == nullptr) {
-    const std::uint64_t position = place(data);
+    const std::uint64_t position = place(data, layout_);
     return layout_.add_file(member, position);
   }
   if (const auto number = layout_.add_member(member)) later_.push_back({*number, std::move(data)});
+}
+
+/// If one is wanted. Files of a cpio of which more names may come are missing in it.
+void Scan::show_part() const {
+  if (parts_ == nullptr || number_ == 0 || !has_places_ || !parts_->wanted()) return;
+  LayoutBuilder part = layout_;
+  if (stream_ != nullptr) stream_->note_open(part);
+  for (const Later& file : later_) part.set_position(file.number, place(file.data, part));
+  parts_->take(std::move(part), {stream_ == nullptr ? format_ : format_ + "." + stream_->name(),
+                                 stream_ == nullptr ? Access::Random : Access::Frame});
 }
 
 /// libarchive takes the end of the bytes for the end of a tar, too.
@@ -368,7 +385,7 @@ Result<ForeignFacts> Scan::finish() {
     add_file(inode.member, std::move(inode.data));
     for (const Member& link : inode.links) layout_.add_member(link);
   }
-  for (const Later& file : later_) layout_.set_position(file.number, place(file.data));
+  for (const Later& file : later_) layout_.set_position(file.number, place(file.data, layout_));
   if (format_.empty())
     return fail(ErrorKind::Unsupported, source_.name() + ": not an archive: nothing is in it");
   if (places_) return ForeignFacts{format_, access_};
@@ -380,12 +397,12 @@ Result<ForeignFacts> Scan::finish() {
 }  // namespace
 
 Result<ForeignFacts> scan_by_libarchive(const ByteSource& source, DecodedStream* stream,
-                                        LayoutBuilder& layout) {
+                                        LayoutBuilder& layout, const PartialScan* parts) {
   Bytes head(std::min<std::uint64_t>(source.size(), 6));
   SHARDFS_CHECK(source.read_at(0, head));
   // Its names are UTF-16, which becomes UTF-8 in such a locale only; others are left alone in "C".
   const ThreadLocale locale(stream == nullptr && as_text(head).starts_with("7z\xBC\xAF\x27\x1C"));
-  return Scan(source, stream, layout).run();
+  return Scan(source, stream, layout, parts).run();
 }
 
 }  // namespace shardfs

@@ -1,0 +1,152 @@
+#include "fs/mount/scenes.h"
+
+#include <cerrno>
+#include <utility>
+
+#include <fmt/format.h>
+#include <fuse_lowlevel.h>
+
+#include "fs/mount/served.h"
+
+namespace shardfs {
+
+namespace {
+
+/// The archive's owner keeps it.
+std::shared_ptr<const Archive> not_owned(const Archive& archive) {
+  return {std::shared_ptr<const Archive>(), &archive};
+}
+
+std::shared_ptr<const InodeNumbers> numbers_of(const Archive& archive) {
+  const auto stable = archive.numbers();
+  return stable ? std::make_shared<const InodeNumbers>(*stable, archive.tree().entries()) : nullptr;
+}
+
+}  // namespace
+
+void Scenes::want_first() {
+  const std::lock_guard lock(mutex_);
+  if (last_ || first_wanted_) return;
+  first_wanted_ = true;
+  ++wanted_;
+}
+
+void Scenes::show(std::shared_ptr<const Archive> part) {
+  const View view(kRoot, ownership_, numbers_of(*part));
+  publish(std::make_shared<const Scene>(std::move(part), view, Scene::State::Part));
+}
+
+Result<void> Scenes::show_whole(const Archive& archive,
+                                const std::function<void(const Scene&)>& before) {
+  const auto root = archive.tree().find(subdir_);
+  if (!root || !archive.tree().child_range(*root)) {
+    const std::string& name = archive.source().name();
+    return fail(ErrorKind::Invalid,
+                fmt::format("{}: no directory {} in it; try: shardfs ls {}", name, subdir_, name));
+  }
+  // Numbers that requests have been told stay.
+  const View view(*root, ownership_, is_empty() ? nullptr : numbers_of(archive));
+  auto scene = std::make_shared<const Scene>(not_owned(archive), view, Scene::State::Whole);
+  before(*scene);
+  publish(std::move(scene));
+  return {};
+}
+
+void Scenes::show_broken() {
+  const Sight seen = last();
+  publish(std::make_shared<const Scene>(seen->archive, seen->view, Scene::State::Broken));
+}
+
+void Scenes::publish(std::shared_ptr<const Scene> scene) {
+  const std::lock_guard going_on(going_on_);
+  std::vector<Waiting> waiting;
+  {
+    const std::lock_guard lock(mutex_);
+    last_ = std::move(scene);
+    if (last_->is_whole()) whole_.store(last_.get(), std::memory_order_release);
+    if (std::exchange(first_wanted_, false)) --wanted_;
+    waiting = take_all();
+  }
+  for (Waiting& one : waiting) go_on(std::move(one));
+}
+
+bool Scenes::is_empty() const {
+  const std::lock_guard lock(mutex_);
+  return last_ == nullptr;
+}
+
+Sight Scenes::last() const {
+  const std::lock_guard lock(mutex_);
+  return {last_.get(), last_};
+}
+
+void Scenes::go_on(Waiting one) {
+  fuse_req_interrupt_func(one.request, nullptr, nullptr);
+  pool_.run(std::move(one.again));
+}
+
+Scenes::Waiting Scenes::take(std::uint64_t number) {
+  --wanted_;
+  return std::move(waiting_.extract(number).mapped());
+}
+
+std::vector<Scenes::Waiting> Scenes::take_all() {
+  std::vector<std::uint64_t> numbers;
+  for (const auto& [number, one] : waiting_)
+    if (one.armed) numbers.push_back(number);
+  std::vector<Waiting> all;
+  for (const std::uint64_t number : numbers) all.push_back(take(number));
+  return all;
+}
+
+// libfuse calls interrupted() at once, and with the request locked, if the interruption has come
+// before: then it must not be answered there. And until libfuse is done with the request here,
+// nobody else may answer it.
+void Scenes::wait(fuse_req_t request, const Sight& seen, std::function<void()> again) {
+  std::unique_lock lock(mutex_);
+  const std::uint64_t number = next_number_++;
+  waiting_.emplace(number, Waiting{request, std::move(again)});
+  ++wanted_;
+  lock.unlock();
+  fuse_req_interrupt_func(request, &Scenes::interrupted, reinterpret_cast<void*>(number));
+  lock.lock();
+  Waiting& one = waiting_.at(number);
+  const int refused = one.interrupted ? EINTR : stopped_ ? EIO : 0;
+  one.armed = refused == 0 && last_.get() == &*seen;
+  if (one.armed) return;
+  Waiting taken = take(number);
+  lock.unlock();
+  if (refused == 0) return go_on(std::move(taken));
+  fuse_reply_err(request, refused);
+}
+
+void Scenes::interrupted(fuse_req_t request, void* number) {
+  auto& served = *static_cast<Served*>(fuse_req_userdata(request));
+  served.scenes.interrupt(request, reinterpret_cast<std::uint64_t>(number));
+}
+
+void Scenes::interrupt(fuse_req_t request, std::uint64_t number) {
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = waiting_.find(number);
+    if (found == waiting_.end()) return;
+    found->second.interrupted = true;
+    if (!found->second.armed) return;
+    take(number);
+  }
+  fuse_reply_err(request, EINTR);
+}
+
+void Scenes::stop() {
+  const std::lock_guard going_on(going_on_);
+  std::vector<Waiting> waiting;
+  {
+    const std::lock_guard lock(mutex_);
+    stopped_ = true;
+    waiting = take_all();
+  }
+  for (const Waiting& one : waiting) fuse_reply_err(one.request, EIO);
+  pool_.stop();
+}
+
+}  // namespace shardfs
