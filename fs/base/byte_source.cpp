@@ -31,6 +31,10 @@ Result<std::unique_ptr<FileSource>> FileSource::open(const std::string& path) {
                             path, path));
   if (!S_ISREG(st.st_mode))
     return fail(ErrorKind::Invalid, path + ": not a regular file, so not an archive");
+  // A FUSE file system is asked to flush at each close until it has said that it need not be, and
+  // a process that ends while such a store hangs would wait for that answer and could not be
+  // killed. Here the store answers.
+  UniqueFd(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0)).reset();
   return std::unique_ptr<FileSource>(new FileSource(std::move(fd), path, st));
 }
 

@@ -6,29 +6,28 @@
 #include <utility>
 
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 namespace shardfs {
 namespace {
 
-constexpr std::array kEndingSignals = {SIGINT, SIGTERM, SIGHUP};
-
-/// For the handler of signals, which has no other way to know it.
-volatile pid_t waited_for = 0;
-
-void forward_signals(pid_t child) {
-  waited_for = child;
-  struct sigaction forward = {};
-  forward.sa_handler = [](int number) { ::kill(waited_for, number); };
-  forward.sa_flags = SA_RESTART;
-  for (const int number : kEndingSignals) ::sigaction(number, &forward, nullptr);
+sigset_t ending_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, number);
+  return set;
 }
 
 void die_of(int number) {
   ::signal(number, SIG_DFL);
+  const sigset_t ending = ending_signals();
+  ::pthread_sigmask(SIG_UNBLOCK, &ending, nullptr);
   ::raise(number);
 }
 
@@ -54,13 +53,18 @@ Result<Daemon> Daemon::fork(Io& io) {
 }
 
 int Daemon::wait() {
-  forward_signals(child_);
+  const sigset_t ending = ending_signals();
+  ::pthread_sigmask(SIG_BLOCK, &ending, nullptr);
+  const UniqueFd signals(::signalfd(-1, &ending, SFD_CLOEXEC));
+  std::array<pollfd, 2> waits{pollfd{pipe_.get(), POLLIN, 0}, pollfd{signals.get(), POLLIN, 0}};
+  while (waits[0].revents == 0) {
+    if (::poll(waits.data(), waits.size(), -1) <= 0) continue;
+    signalfd_siginfo info = {};
+    if (waits[1].revents != 0 && ::read(signals.get(), &info, sizeof info) == sizeof info)
+      ::kill(child_, static_cast<int>(info.ssi_signo));
+  }
   char ready = 0;
-  ssize_t got;
-  do {
-    got = ::read(pipe_.get(), &ready, 1);
-  } while (got < 0 && errno == EINTR);
-  if (got == 1) return 0;
+  if (::read(pipe_.get(), &ready, 1) == 1) return 0;
   int status = 0;
   while (::waitpid(child_, &status, 0) < 0 && errno == EINTR) {
   }
