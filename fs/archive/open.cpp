@@ -32,15 +32,20 @@ namespace {
 constexpr std::uint64_t kWholeScan = UINT64_MAX;
 /// Gzip of some 60 GB is scanned in this time.
 constexpr std::chrono::minutes kScanPatience{10};
+/// Of which so much at a time.
+constexpr std::chrono::milliseconds kTurnPatience{500};
 
-/// Tells how far a scan is.
+/// Tells how far a scan is, and ends it.
 class WatchedSource final : public ByteSource {
  public:
-  WatchedSource(const ByteSource& source, const ScanProgress& progress)
-      : source_(source), progress_(progress) {}
+  WatchedSource(const ByteSource& source, const ScanProgress& progress,
+                const std::function<bool()>& stopped)
+      : source_(source), progress_(progress), stopped_(stopped) {}
 
   [[nodiscard]] Result<void> read_at(std::uint64_t offset,
                                      std::span<std::byte> out) const override {
+    if (stopped_ && stopped_())
+      return fail(ErrorKind::Interrupted, source_.name() + ": not scanned to its end");
     auto done = source_.read_at(offset, out);
     if (done && progress_) progress_(offset + out.size(), size());
     return done;
@@ -61,6 +66,7 @@ class WatchedSource final : public ByteSource {
  private:
   const ByteSource& source_;
   const ScanProgress& progress_;
+  const std::function<bool()>& stopped_;
 };
 
 Result<ForeignFacts> scan(const ByteSource& source, LayoutBuilder& layout,
@@ -107,8 +113,11 @@ class PartMaker {
             const PartsShown& parts)
       : source_(source), state_(state), parts_(parts) {}
 
-  /// Null where nobody is to be shown any.
-  [[nodiscard]] const PartialScan* scan() const { return parts_.show ? &scan_ : nullptr; }
+  /// Null where nobody is to be shown any; nor by a second attempt, which would begin again with
+  /// less than has been shown.
+  [[nodiscard]] const PartialScan* scan() const {
+    return parts_.show && !*parts_.any_shown ? &scan_ : nullptr;
+  }
 
  private:
   /// The time that a part takes grows with what there is: so they come at longer and longer
@@ -136,7 +145,8 @@ class PartMaker {
   const ArchiveState& state_;
   const PartsShown& parts_;
   Clock::time_point next_ = {};
-  PartialScan scan_{.wanted = [this] { return parts_.wanted() && Clock::now() >= next_; },
+  PartialScan scan_{.stopped = [this] { return parts_.stopped && parts_.stopped(); },
+                    .wanted = [this] { return parts_.wanted() && Clock::now() >= next_; },
                     .take = [this](LayoutBuilder layout,
                                    const ForeignFacts& facts) { show(std::move(layout), facts); }};
 };
@@ -144,9 +154,10 @@ class PartMaker {
 /// `parts` and `stable` may be null.
 Result<Index> scan_all(const ByteSource& source, const ArchiveState& state,
                        std::vector<std::string>& notes, const ScanProgress& progress,
+                       const std::function<bool()>& stopped = {},
                        const PartialScan* parts = nullptr, StableNumbers* stable = nullptr) {
   LayoutBuilder layout;
-  auto facts = scan(WatchedSource(source, progress), layout, parts);
+  auto facts = scan(WatchedSource(source, progress, stopped), layout, parts);
   if (!facts && facts.error().message.contains("Unrecognized"))
     return fail(
         ErrorKind::Unsupported,
@@ -164,6 +175,20 @@ Result<Index> scan_all(const ByteSource& source, const ArchiveState& state,
   return index;
 }
 
+/// Whoever scans an archive holds the turn at a piece that stands for all of it. Who wants to see
+/// parts of it does not wait for another's scan.
+DecodedPiece turn_at_scan(const ByteSource& source, std::span<std::byte> scanned,
+                          const PartsShown& parts) {
+  const auto end = std::chrono::steady_clock::now() + kScanPatience;
+  DecodedPiece piece;
+  do {
+    piece = source.find_decoded(kWholeScan, scanned, kTurnPatience);
+    const bool enough = (parts.wanted && parts.wanted()) || (parts.stopped && parts.stopped());
+    if (piece.is_found || piece.turn || enough || !source.keeps_decoded()) break;
+  } while (std::chrono::steady_clock::now() < end);
+  return piece;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Archive>> open_archive(std::shared_ptr<const ByteSource> source,
@@ -175,21 +200,23 @@ Result<std::unique_ptr<Archive>> open_archive(std::shared_ptr<const ByteSource> 
   if (shard.error().message.contains("was a shard")) notes.push_back(shard.error().message);
   SHARDFS_TRY(const ArchiveState state, state_of(*source, options.mtime));
   const IndexFiles files = options.index_files ? options.index_files() : IndexFiles();
-  if (auto kept = find_index(files.read, state, notes))
+  // Not in place of a scan that has been seen: no index has its numbers.
+  const bool any_shown = *options.parts.any_shown;
+  auto kept = any_shown ? std::nullopt : find_index(files.read, state, notes);
+  if (kept)
     return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
                                 options.cache_bytes);
-  // Whoever scans it holds the turn at a piece that stands for all of it.
   std::array<std::byte, 1> scanned{};
-  const DecodedPiece turn = source->find_decoded(kWholeScan, scanned, kScanPatience);
+  const DecodedPiece turn = turn_at_scan(*source, scanned, options.parts);
   std::vector<std::string> noted_before;
-  if (turn.is_found)
+  if (turn.is_found && !any_shown)
     if (auto kept = find_index(files.read, state, noted_before))
       return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
                                   options.cache_bytes);
   PartMaker parts(source, state, options.parts);
   auto stable = std::make_shared<StableNumbers>();
-  SHARDFS_TRY(Index index, scan_all(*source, state, notes, options.progress, parts.scan(),
-                                    options.parts.show ? stable.get() : nullptr));
+  SHARDFS_TRY(Index index, scan_all(*source, state, notes, options.progress, options.parts.stopped,
+                                    parts.scan(), options.parts.show ? stable.get() : nullptr));
   for (const std::string& path : files.save)
     if (const auto saved = save_index(index, path); !saved) notes.push_back(saved.error().message);
   if (turn.turn) turn.turn->keep(scanned);

@@ -24,13 +24,15 @@ struct IndexFiles {
   std::vector<std::string> save;  ///< to keep it in once the archive has been scanned
 };
 
-/// Shows an archive while it is being scanned. Both are called by the thread that scans, and take
-/// a tenth of its time at most.
+/// Shows an archive while it is being scanned. What is called, is so by the thread that scans, and
+/// takes a tenth of its time at most.
 struct PartsShown {
   std::function<bool()> wanted = {};  ///< whether somebody waits for more than was shown
   /// Takes an archive of what has been found so far. A file of it whose data have not passed yet
   /// may give any error.
   std::function<void(std::shared_ptr<const Archive>)> show = {};
+  /// Whether nobody wants the archive any more: the scan ends as Interrupted. By any thread.
+  std::function<bool()> stopped = {};
   /// Set once anything has been shown; a second attempt to open the archive goes on with it.
   std::shared_ptr<std::atomic<bool>> any_shown = std::make_shared<std::atomic<bool>>(false);
 };

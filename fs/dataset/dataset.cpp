@@ -223,7 +223,7 @@ Result<void> Dataset::open_archive(const ScanProgress& progress, const PartsShow
   foreign.progress = progress;
   foreign.parts = parts;
   auto opened = shardfs::open_archive(source_, foreign);
-  if (!opened && cache_) {
+  if (!opened && cache_ && opened.error().kind != ErrorKind::Interrupted) {
     // It may be the cached index that is damaged: once more, from the archive itself.
     cache_->set_distrust(true);
     opened = shardfs::open_archive(source_, foreign);

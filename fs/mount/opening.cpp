@@ -37,7 +37,8 @@ Opening::Opening(Dataset& dataset, Scenes& scenes, ScanProgress progress)
 }
 
 Opening::~Opening() {
-  const std::unique_lock lock(mutex_);
+  stopped_ = true;
+  const std::lock_guard lock(mutex_);
   if (!result_) dataset_.cancel();
 }
 
@@ -48,6 +49,7 @@ void Opening::open() {
   };
   PartsShown parts;
   parts.wanted = [this] { return scenes_.wanted(); };
+  parts.stopped = [this] { return stopped_.load(); };
   parts.show = [this](std::shared_ptr<const Archive> part) {
     scenes_.show(std::move(part));
     const std::lock_guard lock(mutex_);

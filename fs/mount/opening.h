@@ -1,6 +1,7 @@
 // Opens a data set's archive beside the mount that shows it.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <functional>
@@ -41,6 +42,8 @@ class Opening {
   Scenes& scenes_;
   ScanProgress progress_;
   UniqueFd over_;
+
+  std::atomic<bool> stopped_{false};
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;

@@ -81,11 +81,19 @@ struct Subject {
   [[nodiscard]] const Scene& scene() const { return *sight; }
   [[nodiscard]] const Tree& tree() const { return sight->tree(); }
 
-  /// Has `again` answer the request when more is known; replies the error if nothing more will be.
+  /// Has `again` answer the request when more is known; replies the error if nothing more will be,
+  /// or if this is an entry that has been replaced.
   template <typename Again>
-  void fail_or_wait(const Error& error, Again again) const {
-    if (!sight->is_last()) return served_by(request).scenes.wait(request, sight, std::move(again));
-    reply_failure(request, *sight, entry, error);
+  void fail_or_wait(const Error& error, Again again,
+                    Scenes::Until until = Scenes::Until::Next) const {
+    const bool is_replaced = entry == StableNumbers::kNoEntry;
+    if (sight->is_last() || is_replaced) return reply_failure(request, *sight, entry, error);
+    served_by(request).scenes.wait(request, sight, until, std::move(again));
+  }
+  /// The same for what takes all of the archive.
+  template <typename Again>
+  void wait_for_all(Again again) const {
+    fail_or_wait(not_all().error(), std::move(again), Scenes::Until::Last);
   }
 
   fuse_req_t request;
@@ -292,8 +300,7 @@ std::span<std::byte> reply_buffer(std::size_t size) {
 void list(fuse_req_t request, fuse_ino_t inode, std::size_t size, off_t offset, bool plus) {
   const Subject directory(request, inode);
   if (!directory.scene().is_whole()) {
-    return directory.fail_or_wait(not_all().error(),
-                                  [=] { list(request, inode, size, offset, plus); });
+    return directory.wait_for_all([=] { list(request, inode, size, offset, plus); });
   }
   const auto memory = reply_buffer(size);
   const std::span room(reinterpret_cast<char*>(memory.data()), memory.size());
@@ -339,7 +346,8 @@ bool answer(const Reading& reading, Wait wait) {
   const auto got = wait == Wait::No ? archive.try_read(file.entry, reading.offset, buffer, &decoded)
                                     : archive.read(file.entry, reading.offset, buffer, &decoded);
   if (!got && got.error().kind == ErrorKind::WouldWait) return false;
-  if (!got && !file.scene().is_last()) {
+  // What has not been decoded yet looks damaged.
+  if (!got && !file.scene().is_last() && got.error().kind == ErrorKind::Corrupt) {
     file.fail_or_wait(got.error(), [reading] { answer(reading, Wait::Yes); });
     return true;
   }
@@ -452,13 +460,15 @@ Result<std::string> report(const Subject& of, std::string_view name) {
   const Served& served = served_by(of.request);
   if (name == kStatsXattr) return stats_json(served);
   if (name == kInfoXattr) return mount_info_json(served);
-  if (!of.scene().is_whole()) return not_all();  // Blocks may be noted that go on.
   return extents_json(served.dataset.path(), *of.scene().archive, of.entry);
 }
 
 void reply_report_of(fuse_req_t request, fuse_ino_t inode, const std::string& name,
                      std::size_t room) {
   const Subject asked(request, inode);
+  if (name == kExtentsXattr && !asked.scene().is_whole()) {  // blocks may be noted that go on
+    return asked.wait_for_all([=] { reply_report_of(request, inode, name, room); });
+  }
   const auto told = report(asked, name);
   if (told) return reply_report(request, *told, room);
   asked.fail_or_wait(told.error(), [=] { reply_report_of(request, inode, name, room); });
@@ -522,7 +532,7 @@ void not_needed(fuse_req_t request, Rest...) {
 void reply_warm(fuse_req_t request, const std::shared_ptr<WarmCommand>& asked) {
   const Subject root(request, FUSE_ROOT_ID);
   if (!root.scene().is_whole()) {
-    return root.fail_or_wait(not_all().error(), [=] { reply_warm(request, asked); });
+    return root.wait_for_all([=] { reply_warm(request, asked); });
   }
   WarmCommand& command = *asked;
   if (const auto done = warm(served_by(request), command); !done)

@@ -141,7 +141,9 @@ std::string archive_info_json(const Dataset& dataset) {
 }
 
 std::string mount_info_json(const Served& served) {
-  Json json = archive_info(served.dataset, *served.scenes.now()->archive);
+  const Sight sight = served.scenes.now();
+  Json json = archive_info(served.dataset, *sight->archive);
+  if (!sight->is_whole()) json["id"] = "";  // that of a part says nothing
   const char* job = std::getenv("SLURM_JOB_ID");
   json.update({{"directory", served.directory},
                {"subdir", served.subdir},

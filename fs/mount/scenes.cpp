@@ -18,8 +18,9 @@ std::shared_ptr<const Archive> not_owned(const Archive& archive) {
 }
 
 std::shared_ptr<const InodeNumbers> numbers_of(const Archive& archive) {
-  const auto stable = archive.numbers();
-  return stable ? std::make_shared<const InodeNumbers>(*stable, archive.tree().entries()) : nullptr;
+  auto stable = archive.numbers();
+  if (!stable) return nullptr;
+  return std::make_shared<const InodeNumbers>(std::move(stable), archive.tree().entries());
 }
 
 }  // namespace
@@ -45,6 +46,10 @@ Result<void> Scenes::show_whole(const Archive& archive,
                 fmt::format("{}: no directory {} in it; try: shardfs ls {}", name, subdir_, name));
   }
   // Numbers that requests have been told stay.
+  if (!is_empty() && !archive.numbers())
+    return fail(
+        ErrorKind::Unsupported,
+        archive.source().name() + ": its files have other numbers now; try: mount it again");
   const View view(*root, ownership_, is_empty() ? nullptr : numbers_of(archive));
   auto scene = std::make_shared<const Scene>(not_owned(archive), view, Scene::State::Whole);
   before(*scene);
@@ -62,10 +67,10 @@ void Scenes::publish(std::shared_ptr<const Scene> scene) {
   std::vector<Waiting> waiting;
   {
     const std::lock_guard lock(mutex_);
-    last_ = std::move(scene);
+    last_.swap(scene);  // the one before goes when the lock has
     if (last_->is_whole()) whole_.store(last_.get(), std::memory_order_release);
     if (std::exchange(first_wanted_, false)) --wanted_;
-    waiting = take_all();
+    waiting = take_all(last_->is_last());
   }
   for (Waiting& one : waiting) go_on(std::move(one));
 }
@@ -86,14 +91,15 @@ void Scenes::go_on(Waiting one) {
 }
 
 Scenes::Waiting Scenes::take(std::uint64_t number) {
-  --wanted_;
-  return std::move(waiting_.extract(number).mapped());
+  Waiting one = std::move(waiting_.extract(number).mapped());
+  if (one.until == Until::Next) --wanted_;
+  return one;
 }
 
-std::vector<Scenes::Waiting> Scenes::take_all() {
+std::vector<Scenes::Waiting> Scenes::take_all(bool is_last) {
   std::vector<std::uint64_t> numbers;
   for (const auto& [number, one] : waiting_)
-    if (one.armed) numbers.push_back(number);
+    if (one.armed && (is_last || one.until == Until::Next)) numbers.push_back(number);
   std::vector<Waiting> all;
   for (const std::uint64_t number : numbers) all.push_back(take(number));
   return all;
@@ -102,17 +108,18 @@ std::vector<Scenes::Waiting> Scenes::take_all() {
 // libfuse calls interrupted() at once, and with the request locked, if the interruption has come
 // before: then it must not be answered there. And until libfuse is done with the request here,
 // nobody else may answer it.
-void Scenes::wait(fuse_req_t request, const Sight& seen, std::function<void()> again) {
+void Scenes::wait(fuse_req_t request, const Sight& seen, Until until, std::function<void()> again) {
   std::unique_lock lock(mutex_);
   const std::uint64_t number = next_number_++;
-  waiting_.emplace(number, Waiting{request, std::move(again)});
-  ++wanted_;
+  waiting_.emplace(number, Waiting{request, until, std::move(again)});
+  if (until == Until::Next) ++wanted_;
   lock.unlock();
   fuse_req_interrupt_func(request, &Scenes::interrupted, reinterpret_cast<void*>(number));
   lock.lock();
   Waiting& one = waiting_.at(number);
   const int refused = one.interrupted ? EINTR : stopped_ ? EIO : 0;
-  one.armed = refused == 0 && last_.get() == &*seen;
+  const bool comes = until == Until::Last ? !last_->is_last() : last_.get() == &*seen;
+  one.armed = refused == 0 && comes;
   if (one.armed) return;
   Waiting taken = take(number);
   lock.unlock();
@@ -143,7 +150,7 @@ void Scenes::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopped_ = true;
-    waiting = take_all();
+    waiting = take_all(true);
   }
   for (const Waiting& one : waiting) fuse_reply_err(one.request, EIO);
   pool_.stop();

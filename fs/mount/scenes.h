@@ -68,9 +68,13 @@ class Scenes {
   }
   [[nodiscard]] bool is_empty() const;
 
-  /// Has `again` called, by another thread, once there is another scene than `seen`; or answers the
-  /// request with EINTR if who asks is interrupted, and with EIO after stop().
-  void wait(fuse_req* request, const Sight& seen, std::function<void()> again);
+  enum class Until : bool {
+    Next,  ///< scene than the one that was seen
+    Last   ///< scene, for what no part can answer
+  };
+  /// Has `again` called, by another thread, once there is such a scene; or answers the request with
+  /// EINTR if who asks is interrupted, and with EIO after stop().
+  void wait(fuse_req* request, const Sight& seen, Until until, std::function<void()> again);
 
   /// Answers all that wait, now and from now on. Called again when no more requests come, it waits
   /// for those that have gone on.
@@ -87,6 +91,7 @@ class Scenes {
  private:
   struct Waiting {
     fuse_req* request = nullptr;
+    Until until = Until::Next;
     std::function<void()> again;
     bool interrupted = false;
     bool armed = false;  ///< whoever has a reason answers it, or has it go on
@@ -99,7 +104,7 @@ class Scenes {
   void go_on(Waiting one);
   /// REQUIRES: mutex_ is held.
   Waiting take(std::uint64_t number);
-  std::vector<Waiting> take_all();
+  std::vector<Waiting> take_all(bool is_last);
 
   const Ownership ownership_;
   const std::string subdir_;

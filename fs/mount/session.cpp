@@ -290,9 +290,9 @@ Result<void> Session::serve(const std::function<void()>& ready, int opening,
   } while (::poll(&ended, 1, 10) <= 0);
   loop.join();
   mounted_ = false;
+  served_.scenes.stop();
   slow_.stop();
   reports_.stop();
-  served_.scenes.stop();
   if (number == 0 && failed != 0) {
     return fail_errno(std::abs(failed), served_.directory, "cannot go on serving");
   }

@@ -21,19 +21,19 @@ blksize_t read_size(std::uint64_t file_size) {
 
 }  // namespace
 
-InodeNumbers::InodeNumbers(const StableNumbers& stable, std::uint64_t entries)
-    : stable_(stable), inodes_(entries) {
+InodeNumbers::InodeNumbers(std::shared_ptr<const StableNumbers> stable, std::uint64_t entries)
+    : stable_(std::move(stable)), inodes_(entries) {
   const auto note = [&](const std::vector<Entry>& entries_of, std::uint64_t first) {
     for (std::size_t number = 0; number < entries_of.size(); ++number)
       if (entries_of[number] < inodes_.size()) inodes_[entries_of[number]] = first + number;
   };
-  note(stable_.members, kMembers);
-  note(stable_.directories, kDirectories);
+  note(stable_->members, kMembers);
+  note(stable_->directories, kDirectories);
 }
 
 Entry InodeNumbers::entry(std::uint64_t inode) const {
   const bool is_directory = inode >= kDirectories;
-  const std::vector<Entry>& entries = is_directory ? stable_.directories : stable_.members;
+  const std::vector<Entry>& entries = is_directory ? stable_->directories : stable_->members;
   const std::uint64_t number = inode - (is_directory ? kDirectories : kMembers);
   return number < entries.size() ? entries[number] : StableNumbers::kNoEntry;
 }

@@ -25,7 +25,7 @@ struct Ownership {
 /// Inode numbers that stay as an archive is scanned, for the entries of one index.
 class InodeNumbers {
  public:
-  InodeNumbers(const StableNumbers& stable, std::uint64_t entries);
+  InodeNumbers(std::shared_ptr<const StableNumbers> stable, std::uint64_t entries);
 
   [[nodiscard]] Entry entry(std::uint64_t inode) const;
   [[nodiscard]] std::uint64_t inode(Entry entry) const {
@@ -37,7 +37,7 @@ class InodeNumbers {
   static constexpr std::uint64_t kDirectories = std::uint64_t{1} << 33;
   static constexpr std::uint64_t kMembers = 2;
 
-  StableNumbers stable_;
+  std::shared_ptr<const StableNumbers> stable_;
   std::vector<std::uint64_t> inodes_;  ///< by entry
 };
 

@@ -12,9 +12,10 @@ import time
 import unittest
 from pathlib import Path
 
+from cached import CacheDir
 from mounted import Mount, MountTest, alive, is_mounted, wait_until
 from slowstore import SlowStore
-from tools import SHARDFS
+from tools import MKSHARD, SHARDFS
 
 KIB, MIB = 1 << 10, 1 << 20
 HANG = 30  # seconds that nothing takes unless it hangs
@@ -218,6 +219,49 @@ class Scan(MountTest):
             opened.seek(0)
             self.fails_with(errno.ESTALE, opened.read)
         self.assertEqual(sorted(os.listdir(mount.path)), ["became", "d0", "d1", "d2", "more", "twice"])
+
+    def test_S43_who_has_open_what_is_replaced_is_told_at_once(self):
+        files = list(random_files().items())
+        archive = self.archive(tar_of([("twice", b"first"), *files[:40], ("twice", b"second"), *files[40:]]))
+        store = self.enter(SlowStore(archive.parent, latency_ms=0, bandwidth=4e6))
+        mount = self.enter(Mount(store.path / "archive", *AT_ONCE))
+        with open(mount.path / "twice", "rb") as opened, Reader("cat", mount.path / files[-1][0]) as reader:
+            wait_until(lambda: self.error_of(os.fstat, opened.fileno()) == errno.ESTALE, "the other member")
+            self.assertEqual((mount.path / "twice").read_bytes(), b"second")
+            self.assertEqual(mount.stats()["scan"]["state"], "running")
+            self.assertEqual(reader.result(), (0, files[-1][1], ""))
+
+    def test_S43_a_second_mount_does_not_wait_for_the_first_ones_scan(self):
+        files = random_files()
+        first = next(iter(files))
+        with CacheDir() as cache:
+            options = ("-o", "scan_wait=10ms", "--tier", "memory", "--cache-dir", cache.parent)
+            # Not in one of the units at the beginning, middle and end that tell the archive's state.
+            store, one = self.held(tar_of(files.items()), offset=17 * MIB, options=options)
+            with Mount(store.path / "archive", *options) as other:
+                self.assertEqual((other.path / first).read_bytes(), files[first])
+                store.release()
+                for mount in (one, other):
+                    self.assertEqual({path: (mount.path / path).read_bytes() for path in files}, files)
+
+    def test_S43_no_index_takes_the_place_of_a_scan_that_was_seen(self):
+        """It would have other inode numbers: the kernel would show the pages of one file as another's."""
+        files = dict(reversed(list(random_files().items())))
+        store, mount = self.held(tar_of(files.items()),
+                                 options=("-o", "scan_wait=10ms", "--tier", "memory", "--store-timeout", "1s"))
+        some = list(files)[:20]
+        self.assertEqual({path: (mount.path / path).read_bytes() for path in some}, {path: files[path] for path in some})
+        self.ok(MKSHARD, "index", self.dir / "store/archive")
+        with Reader("cat", mount.path / list(files)[-1]) as reader:
+            store.fail(offset=HELD, length=1)
+            store.release(errno.EIO)
+            self.assertNotEqual(reader.result()[0], 0)
+        wait_until(lambda: mount.stats()["scan"]["state"] == "failed", "the scan's end")
+        for path in files:
+            try:
+                self.assertEqual((mount.path / path).read_bytes(), files[path])
+            except OSError:
+                self.assertNotIn(path, some)
 
     def test_S26_a_command_that_is_ended_leaves_nothing(self):
         archive = self.archive(tar_of(random_files().items()))

@@ -38,9 +38,9 @@ TEST(View, ADirectoryShownAsRootIsInodeOne) {
 }
 
 TEST(View, NumbersThatStayAreGivenBothWays) {
-  StableNumbers stable;
-  stable.members = {3, StableNumbers::kNoEntry, 2};
-  stable.directories = {kRoot, 1};
+  const auto stable = std::make_shared<StableNumbers>();
+  stable->members = {3, StableNumbers::kNoEntry, 2};
+  stable->directories = {kRoot, 1};
   const View view(kRoot, {}, std::make_shared<const InodeNumbers>(stable, 4));
   EXPECT_EQ(view.inode(kRoot), 1U);
   std::set<std::uint64_t> inodes;

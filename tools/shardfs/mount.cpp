@@ -1,3 +1,4 @@
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -114,7 +115,8 @@ Result<bool> is_mounted(const Dataset& dataset, const Archive* archive,
         occupied(options.directory, dead ? "a mount whose process has died is there"
                                          : "a mount that does not answer is there"));
   }
-  const bool same_id = archive == nullptr || info->value("id", "") == archive->info().id;
+  const std::string id = info->value("id", "");  // "" of one that is still scanned
+  const bool same_id = archive == nullptr || id.empty() || id == archive->info().id;
   const bool same =
       same_id && info->value("subdir", "") == options.subdir && there->source == dataset.path();
   if (!same)
@@ -325,10 +327,15 @@ Result<void> mount(MountArguments arguments, const Common& common, Daemon* daemo
                     common.quiet ? Progress::Show::No : Progress::Show::Yes);
   SHARDFS_TRY(const auto dataset, Dataset::begin(arguments.archive, cache));
   Scenes scenes(options.ownership, options.subdir);
-  Opening opening(*dataset, scenes, bytes_of(progress));
+  std::atomic<bool> is_waited_for{true};
+  const auto shown = [&, show = bytes_of(progress)](std::uint64_t done, std::uint64_t size) {
+    if (is_waited_for) show(done, size);
+  };
+  Opening opening(*dataset, scenes, shown);
   const bool needs_all = common.json || !options.subdir.empty();
   SHARDFS_TRY(const bool is_open,
               opening.wait(needs_all ? std::chrono::hours(24 * 365) : options.scan_wait));
+  is_waited_for = false;
   progress.finish();
   SHARDFS_TRY(const bool mounted,
               is_mounted(*dataset, is_open ? &dataset->archive() : nullptr, options));

@@ -104,6 +104,8 @@ class LayoutBuilder {
 
 /// What an archive that is still being scanned can be known by, a part of it at a time.
 struct PartialScan {
+  /// Whether the scan is to end.
+  std::function<bool()> stopped;
   /// Whether somebody waits for more than there has been.
   std::function<bool()> wanted;
   /// Takes a layout of what has been found so far; blocks that are not complete may be missing.

@@ -68,7 +68,10 @@ bool ArchiveBytes::next() {
   if (in_header_) append(header_, block_);
   block_start_ += block_.size();
   block_ = {};
-  if (look_) look_();
+  if (look_ && !look_()) {
+    error_ = fail(ErrorKind::Interrupted, source_.name() + ": not scanned to its end").error();
+    return false;
+  }
   auto got = stream_ != nullptr ? stream_->next() : next_of_source();
   if (!got) {
     error_ = std::move(got).error();

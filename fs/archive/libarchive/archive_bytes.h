@@ -24,8 +24,8 @@ class ArchiveBytes {
  public:
   /// `stream` is null where the source is not compressed. Both must outlive the archive that reads
   /// from here. `look` is called, unless it is empty, whenever more bytes are wanted, and while
-  /// they are waited for.
-  ArchiveBytes(const ByteSource& source, DecodedStream* stream, std::function<void()> look = {})
+  /// they are waited for; where it returns false they are not given: Interrupted.
+  ArchiveBytes(const ByteSource& source, DecodedStream* stream, std::function<bool()> look = {})
       : source_(source), stream_(stream), look_(std::move(look)) {
     if (stream_ != nullptr) stream_->while_waiting(look_);
   }
@@ -62,7 +62,7 @@ class ArchiveBytes {
 
   const ByteSource& source_;
   DecodedStream* stream_;
-  std::function<void()> look_;
+  std::function<bool()> look_;
   Bytes buffer_;
   ByteSpan block_;                  ///< given last
   std::uint64_t block_start_ = 0;   ///< its position

@@ -48,7 +48,7 @@ class Scan {
         stream_(stream),
         layout_(layout),
         parts_(parts),
-        input_(source, stream, [this] { show_part(); }) {}
+        input_(source, stream, [this] { return look(); }) {}
 
   [[nodiscard]] Result<ForeignFacts> run();
 
@@ -83,6 +83,7 @@ class Scan {
   [[nodiscard]] Result<Data> data_of(struct archive_entry* entry, const Member& member) const;
   void add_file(const Member& member, Data data);
   [[nodiscard]] std::uint64_t place(const Data& data, LayoutBuilder& layout) const;
+  bool look() const;
   void show_part() const;
   void fix_time(Member& member) const;
   void check_end(std::uint64_t data_end);
@@ -96,6 +97,7 @@ class Scan {
   ArchiveHandle archive_;
   std::string format_;
   std::uint64_t least_end_ = 0;  ///< where the data of the member taken last cannot end before
+  bool is_unchecked_ = false;    ///< whether that is so
   bool is_aligned_ = false;      ///< all data begin at multiples of 512
   bool has_places_ = true;
   std::optional<SevenZipPlaces> places_;                  ///< of a 7z, where its members have any
@@ -136,6 +138,7 @@ Result<ForeignFacts> Scan::run() {
       check_end(data_end);
       break;
     }
+    is_unchecked_ = false;
     SHARDFS_CHECK(take(entry));
   }
   return finish();
@@ -202,6 +205,7 @@ Result<void> Scan::take(struct archive_entry* entry) {
   member->holes = data.holes;
   least_end_ = data.offset + data.size;
   for (const Hole& hole : data.holes) least_end_ -= hole.length;
+  is_unchecked_ = !data.holes.empty();
   // Solaris keeps the zeros of holes among the data.
   const auto position = static_cast<std::uint64_t>(::archive_read_header_position(archive_.get()));
   if (!data.holes.empty() && input_.pax_has(position, "SUN.holesdata=")) {
@@ -356,9 +360,17 @@ void Scan::add_file(const Member& member, Data data) {
   if (const auto number = layout_.add_member(member)) later_.push_back({*number, std::move(data)});
 }
 
+/// False if the scan is to end.
+bool Scan::look() const {
+  if (parts_ == nullptr) return true;
+  show_part();
+  return !parts_->stopped();
+}
+
 /// If one is wanted. Files of a cpio of which more names may come are missing in it.
 void Scan::show_part() const {
-  if (parts_ == nullptr || number_ == 0 || !has_places_ || !parts_->wanted()) return;
+  const bool may_be_refused = is_unchecked_ || input_.has_zisofs();
+  if (number_ == 0 || !has_places_ || may_be_refused || !parts_->wanted()) return;
   LayoutBuilder part = layout_;
   if (stream_ != nullptr) stream_->note_open(part);
   for (const Later& file : later_) part.set_position(file.number, place(file.data, part));
