@@ -21,9 +21,7 @@ class KeptStream final : public DecodedStream {
 
   [[nodiscard]] Result<ByteSpan> next() override;
   [[nodiscard]] Access access() const override { return stream_->access(); }
-  void while_waiting(std::function<void()> look) override {
-    stream_->while_waiting(std::move(look));
-  }
+  void while_waiting(const std::function<void()>& look) override { stream_->while_waiting(look); }
   void note_open(LayoutBuilder& layout) const override { stream_->note_open(layout); }
   [[nodiscard]] std::string name() const override { return stream_->name(); }
 

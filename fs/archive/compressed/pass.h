@@ -33,7 +33,7 @@ class ForwardInput {
   explicit ForwardInput(const ByteSource& source) : source_(source) {}
 
   /// See DecodedStream.
-  void while_waiting(std::function<void()> look) { look_ = std::move(look); }
+  void while_waiting(const std::function<void()>& look) { look_ = look; }
 
   static constexpr std::size_t kMostWanted = 4096;
 
@@ -115,7 +115,7 @@ class BlockGroup {
 class StreamPass : public DecodedStream {
  public:
   [[nodiscard]] Result<ByteSpan> next() final;
-  void while_waiting(std::function<void()> look) final { input_.while_waiting(std::move(look)); }
+  void while_waiting(const std::function<void()>& look) final { input_.while_waiting(look); }
   [[nodiscard]] Access access() const final { return blocks_.access(); }
 
  protected:

@@ -25,8 +25,8 @@ class DecodedStream {
   /// have been appended to the layout then; their positions are those of the decoded bytes.
   [[nodiscard]] virtual Access access() const = 0;
 
-  /// Has `look` called by next() now and then as long as it waits for storage.
-  virtual void while_waiting(std::function<void()> look) { static_cast<void>(look); }
+  /// Has what is given called by next() now and then as long as it waits for storage.
+  virtual void while_waiting(const std::function<void()>&) {}
 
   /// Appends the block that is being decoded, as far as it has come, to a copy of the layout, if it
   /// is too large to be waited for.
