@@ -32,8 +32,8 @@ namespace {
 constexpr std::uint64_t kWholeScan = UINT64_MAX;
 /// Gzip of some 60 GB is scanned in this time.
 constexpr std::chrono::minutes kScanPatience{10};
-/// Of which so much at a time.
-constexpr std::chrono::milliseconds kTurnPatience{500};
+/// Of which so much at a time: longer than it takes to find out that nobody answers.
+constexpr std::chrono::milliseconds kTurnPatience{4000};
 
 /// Tells how far a scan is, and ends it.
 class WatchedSource final : public ByteSource {
@@ -119,6 +119,11 @@ class PartMaker {
     return parts_.show && !*parts_.any_shown ? &scan_ : nullptr;
   }
 
+  /// A root without anything in it, which gives nothing a number.
+  void show_nothing() const {
+    if (auto part = make({}, {})) parts_.show(*std::move(part));
+  }
+
  private:
   /// The time that a part takes grows with what there is: so they come at longer and longer
   /// intervals.
@@ -127,12 +132,16 @@ class PartMaker {
   /// Of decoded blocks: there are many parts, and each is read for a while only.
   static constexpr std::uint64_t kCacheBytes = 16 << 20;
 
+  [[nodiscard]] Result<std::unique_ptr<Archive>> make(LayoutBuilder layout,
+                                                      const ForeignFacts& facts) const {
+    auto stable = std::make_shared<StableNumbers>();
+    SHARDFS_TRY(Index index, layout.finish(facts, state_, stable.get()));
+    return ForeignArchive::open(source_, std::move(index), {}, kCacheBytes, stable);
+  }
+
   void show(LayoutBuilder layout, const ForeignFacts& facts) {
     const auto begin = Clock::now();
-    auto stable = std::make_shared<StableNumbers>();
-    auto index = layout.finish(facts, state_, stable.get());
-    auto part = index ? ForeignArchive::open(source_, *std::move(index), {}, kCacheBytes, stable)
-                      : std::unexpected(index.error());
+    auto part = make(std::move(layout), facts);
     if (part) {
       *parts_.any_shown = true;
       parts_.show(*std::move(part));
@@ -175,17 +184,24 @@ Result<Index> scan_all(const ByteSource& source, const ArchiveState& state,
   return index;
 }
 
-/// Whoever scans an archive holds the turn at a piece that stands for all of it. Who wants to see
-/// parts of it does not wait for another's scan.
+/// Whoever scans an archive holds the turn at a piece that stands for all of it. Who waits for
+/// another's scan has nothing to show meanwhile.
 DecodedPiece turn_at_scan(const ByteSource& source, std::span<std::byte> scanned,
-                          const PartsShown& parts) {
-  const auto end = std::chrono::steady_clock::now() + kScanPatience;
+                          const PartsShown& parts, PartMaker& maker) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + kScanPatience;
   DecodedPiece piece;
-  do {
+  for (bool nothing_shown = false; Clock::now() < end;) {
+    const auto begin = Clock::now();
     piece = source.find_decoded(kWholeScan, scanned, kTurnPatience);
-    const bool enough = (parts.wanted && parts.wanted()) || (parts.stopped && parts.stopped());
-    if (piece.is_found || piece.turn || enough || !source.keeps_decoded()) break;
-  } while (std::chrono::steady_clock::now() < end);
+    const bool nobody_to_ask = Clock::now() - begin < kTurnPatience * 7 / 8;
+    const bool stopped = parts.stopped && parts.stopped();
+    if (piece.is_found || piece.turn || nobody_to_ask || stopped) break;
+    if (!nothing_shown && parts.wanted && parts.wanted() && !*parts.any_shown) {
+      nothing_shown = true;
+      maker.show_nothing();
+    }
+  }
   return piece;
 }
 
@@ -207,13 +223,13 @@ Result<std::unique_ptr<Archive>> open_archive(std::shared_ptr<const ByteSource> 
     return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
                                 options.cache_bytes);
   std::array<std::byte, 1> scanned{};
-  const DecodedPiece turn = turn_at_scan(*source, scanned, options.parts);
+  PartMaker parts(source, state, options.parts);
+  const DecodedPiece turn = turn_at_scan(*source, scanned, options.parts, parts);
   std::vector<std::string> noted_before;
   if (turn.is_found && !any_shown)
     if (auto kept = find_index(files.read, state, noted_before))
       return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
                                   options.cache_bytes);
-  PartMaker parts(source, state, options.parts);
   auto stable = std::make_shared<StableNumbers>();
   SHARDFS_TRY(Index index, scan_all(*source, state, notes, options.progress, options.parts.stopped,
                                     parts.scan(), options.parts.show ? stable.get() : nullptr));

@@ -33,6 +33,7 @@ void Scenes::want_first() {
 }
 
 void Scenes::show(std::shared_ptr<const Archive> part) {
+  if (part->tree().entries() > 1) numbers_told_ = true;
   const View view(kRoot, ownership_, numbers_of(*part));
   publish(std::make_shared<const Scene>(std::move(part), view, Scene::State::Part));
 }
@@ -46,11 +47,11 @@ Result<void> Scenes::show_whole(const Archive& archive,
                 fmt::format("{}: no directory {} in it; try: shardfs ls {}", name, subdir_, name));
   }
   // Numbers that requests have been told stay.
-  if (!is_empty() && !archive.numbers())
+  if (numbers_told_ && !archive.numbers())
     return fail(
         ErrorKind::Unsupported,
         archive.source().name() + ": its files have other numbers now; try: mount it again");
-  const View view(*root, ownership_, is_empty() ? nullptr : numbers_of(archive));
+  const View view(*root, ownership_, numbers_told_ ? numbers_of(archive) : nullptr);
   auto scene = std::make_shared<const Scene>(not_owned(archive), view, Scene::State::Whole);
   before(*scene);
   publish(std::move(scene));
@@ -73,11 +74,6 @@ void Scenes::publish(std::shared_ptr<const Scene> scene) {
     waiting = take_all(last_->is_last());
   }
   for (Waiting& one : waiting) go_on(std::move(one));
-}
-
-bool Scenes::is_empty() const {
-  const std::lock_guard lock(mutex_);
-  return last_ == nullptr;
 }
 
 Sight Scenes::last() const {

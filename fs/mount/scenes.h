@@ -37,7 +37,7 @@ class Sight {
 /// had, under the same inode numbers; a request for what is not there yet waits for the next.
 class Scenes {
  public:
-  /// `directory`, `subdir`: as in MountOptions.
+  /// Both as in MountOptions.
   Scenes(const Ownership& ownership, std::string subdir)
       : ownership_(ownership), subdir_(std::move(subdir)) {}
   ~Scenes() { stop(); }
@@ -66,8 +66,6 @@ class Scenes {
     const Scene* const whole = whole_.load(std::memory_order_acquire);
     return whole != nullptr ? Sight(whole, nullptr) : last();
   }
-  [[nodiscard]] bool is_empty() const;
-
   enum class Until : bool {
     Next,  ///< scene than the one that was seen
     Last   ///< scene, for what no part can answer
@@ -111,6 +109,7 @@ class Scenes {
   std::atomic<const Scene*> whole_{nullptr};
   std::atomic<std::uint64_t> done_{0}, size_{0};
   std::atomic<std::size_t> wanted_{0};
+  std::atomic<bool> numbers_told_{false};  ///< of more than the root
 
   std::mutex going_on_;  ///< held while requests go on, or are stopped
   mutable std::mutex mutex_;

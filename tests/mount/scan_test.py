@@ -5,6 +5,7 @@ import io
 import os
 import random
 import signal
+import stat
 import subprocess
 import tarfile
 import threading
@@ -152,6 +153,34 @@ class Scan(MountTest):
                         self.assertEqual(subprocess.run(["diff", "-r", tree, mount.path], check=False).returncode, 0)
                         self.assertEqual(os.stat(mount.path / "d1/another").st_nlink, 2)
 
+    def test_S43_what_is_not_decoded_yet_is_no_other_files_bytes(self):
+        """Files that are made of pieces, as sparse ones are, lie behind all else: also behind what comes still."""
+        files = random_files()
+        tree = self.tree(files)
+        dice = random.Random(8)
+        sparse = dice.randbytes(4 * MIB) + bytes(MIB) + dice.randbytes(4 * MIB)
+        with open(tree / "a", "wb") as file:
+            file.write(sparse[:4 * MIB])
+            file.seek(5 * MIB)
+            file.write(sparse[5 * MIB:])
+        for how in ("tar -S --sort=name -c .", "find . | sort | cpio -o -H newc --quiet"):
+            with self.subTest(how=how):
+                store, mount = self.held(b"", f"cd {tree} && {how} | gzip -1", 15 * MIB)
+                got = {}
+
+                def read(root=mount.path, got=got):
+                    for path in files:
+                        got[path] = (root / path).read_bytes()
+
+                reader = threading.Thread(target=read)
+                reader.start()
+                time.sleep(1)
+                self.assertTrue(reader.is_alive())
+                store.release()
+                reader.join()
+                self.assertEqual(got, files)
+                self.assertEqual((mount.path / "a").read_bytes(), sparse)
+
     def test_S43_who_waits_can_be_interrupted(self):
         files = random_files()
         store, mount = self.held(tar_of(files.items()))
@@ -231,7 +260,7 @@ class Scan(MountTest):
             self.assertEqual(mount.stats()["scan"]["state"], "running")
             self.assertEqual(reader.result(), (0, files[-1][1], ""))
 
-    def test_S43_a_second_mount_does_not_wait_for_the_first_ones_scan(self):
+    def test_S43_a_second_mount_is_there_and_waits_for_the_first_ones_scan(self):
         files = random_files()
         first = next(iter(files))
         with CacheDir() as cache:
@@ -239,8 +268,13 @@ class Scan(MountTest):
             # Not in one of the units at the beginning, middle and end that tell the archive's state.
             store, one = self.held(tar_of(files.items()), offset=17 * MIB, options=options)
             with Mount(store.path / "archive", *options) as other:
-                self.assertEqual((other.path / first).read_bytes(), files[first])
-                store.release()
+                self.assertEqual((one.path / first).read_bytes(), files[first])
+                with Reader("cat", other.path / first) as reader, Reader("ls", other.path) as listing:
+                    self.assertTrue(reader.waits() and listing.waits())
+                    self.assertEqual(stat.S_IFMT(os.stat(other.path).st_mode), stat.S_IFDIR)
+                    store.release()
+                    self.assertEqual(reader.result(), (0, files[first], ""))
+                    self.assertEqual(listing.result()[1], b"d0\nd1\nd2\n")
                 for mount in (one, other):
                     self.assertEqual({path: (mount.path / path).read_bytes() for path in files}, files)
 

@@ -48,6 +48,13 @@ class LayoutBuilder {
     if (!rows_.empty()) rows_.back().gap = end_ - from;
   }
 
+  /// Leaves a gap up to `position`, if that is further on.
+  void skip_to(std::uint64_t position) {
+    if (position <= end_) return;
+    if (!rows_.empty()) rows_.back().gap += position - end_;
+    end_ = position;
+  }
+
   /// Appends a block: `packed` bytes at `offset` of the archive's file (bits for Bzip2), which give
   /// `decoded` bytes of the stream. Returns the position of its first byte. `packed` may be more
   /// than the block has; `decoded` too for Squashfs, where a reader asks for no more than there is.

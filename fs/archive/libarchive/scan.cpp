@@ -80,7 +80,7 @@ class Scan {
   std::uint64_t add_sevenzip(const SevenZipBlock& block);
   [[nodiscard]] Result<void> take_sevenzip(const Member& member);
   [[nodiscard]] Result<void> take_link(struct archive_entry* entry, Member member);
-  [[nodiscard]] Result<Data> data_of(struct archive_entry* entry, const Member& member) const;
+  [[nodiscard]] Result<Data> data_of(struct archive_entry* entry, const Member& member);
   void add_file(const Member& member, Data data);
   [[nodiscard]] std::uint64_t place(const Data& data, LayoutBuilder& layout) const;
   bool look() const;
@@ -97,6 +97,7 @@ class Scan {
   ArchiveHandle archive_;
   std::string format_;
   std::uint64_t least_end_ = 0;  ///< where the data of the member taken last cannot end before
+  std::uint64_t furthest_ = 0;   ///< behind all data of members so far, or further
   bool is_unchecked_ = false;    ///< whether that is so
   bool is_aligned_ = false;      ///< all data begin at multiples of 512
   bool has_places_ = true;
@@ -315,7 +316,7 @@ Result<void> Scan::take_link(struct archive_entry* entry, Member member) {
   return {};
 }
 
-Result<Scan::Data> Scan::data_of(struct archive_entry* entry, const Member& member) const {
+Result<Scan::Data> Scan::data_of(struct archive_entry* entry, const Member& member) {
   Data data;
   data.offset = static_cast<std::uint64_t>(::archive_filter_bytes(archive_.get(), 0));
   data.size = static_cast<std::uint64_t>(::archive_entry_size(entry));
@@ -327,6 +328,7 @@ Result<Scan::Data> Scan::data_of(struct archive_entry* entry, const Member& memb
   if (!::archive_entry_size_is_set(entry) || ::archive_entry_size(entry) < 0 || !there)
     return fail(ErrorKind::Corrupt, fmt::format("{}: {}: its data end behind the archive's end",
                                                 source_.name(), member.path));
+  furthest_ = std::max(furthest_, data.offset + data.size);
   return data;
 }
 
@@ -373,6 +375,8 @@ void Scan::show_part() const {
   if (number_ == 0 || !has_places_ || may_be_refused || !parts_->wanted()) return;
   LayoutBuilder part = layout_;
   if (stream_ != nullptr) stream_->note_open(part);
+  // Positions of data that have not been decoded yet are no other file's.
+  if (!later_.empty()) part.skip_to(furthest_);
   for (const Later& file : later_) part.set_position(file.number, place(file.data, part));
   parts_->take(std::move(part), {stream_ == nullptr ? format_ : format_ + "." + stream_->name(),
                                  stream_ == nullptr ? Access::Random : Access::Frame});
