@@ -60,13 +60,6 @@ void log_libfuse(fuse_log_level level, const char* format, va_list arguments) {
   spdlog::debug("{}", text);
 }
 
-sigset_t ending_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, number);
-  return set;
-}
-
 // SIGUSR1 wakes the thread that waits in libfuse's loop; a process that ignores SIGPIPE survives a
 // closed stderr.
 void prepare_signals() {
@@ -142,6 +135,13 @@ void limit_shutdown(const std::string& directory, std::uint64_t device) {
 }
 
 }  // namespace
+
+sigset_t ending_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, number);
+  return set;
+}
 
 Session::Session(const Dataset& dataset, Scenes& scenes, const MountOptions& options)
     : auto_unmount_(options.auto_unmount),

@@ -7,6 +7,8 @@
 #include <memory>
 #include <string>
 
+#include <signal.h>
+
 #include "fs/base/result.h"
 #include "fs/dataset/dataset.h"
 #include "fs/mount/list_ahead.h"
@@ -36,6 +38,9 @@ struct MountOptions {
   bool push = true;  ///< put files into the page cache unasked; off to measure what that gains
   std::uint32_t masked_capabilities = 0;  ///< FUSE_CAP_* bits not to use; for tests
 };
+
+/// The signals that end a mount: SIGINT, SIGTERM and SIGHUP.
+[[nodiscard]] sigset_t ending_signals();
 
 /// Always read-only, without devices and set-id bits. One at a time in a process.
 class Session {

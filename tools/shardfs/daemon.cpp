@@ -14,15 +14,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fs/mount/session.h"
+
 namespace shardfs {
 namespace {
-
-sigset_t ending_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&set, number);
-  return set;
-}
 
 void die_of(int number) {
   ::signal(number, SIG_DFL);
