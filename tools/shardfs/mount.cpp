@@ -2,7 +2,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -12,18 +11,14 @@
 #include <vector>
 
 #include <CLI/CLI.hpp>
-#include <dirent.h>
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 #include <signal.h>
 #include <spdlog/spdlog.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cuda/device.h"
 #include "cuda/route.h"
 #include "fs/dataset/dataset.h"
-#include "fs/dataset/hot_list.h"
 #include "fs/mount/log.h"
 #include "fs/mount/opening.h"
 #include "fs/mount/report.h"
@@ -34,8 +29,9 @@
 #include "tools/shardfs/commands.h"
 #include "tools/shardfs/daemon.h"
 #include "tools/shardfs/mount_cache_options.h"
+#include "tools/shardfs/mount_hot_list.h"
 #include "tools/shardfs/mount_options.h"
-#include "tools/shardfs/mounts.h"
+#include "tools/shardfs/mount_place.h"
 
 namespace shardfs {
 namespace {
@@ -65,63 +61,6 @@ int mount_exit(const Error& error) {
     default:
       return kFailed;
   }
-}
-
-struct Close {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
-
-Result<bool> is_empty(const std::string& directory) {
-  const std::unique_ptr<DIR, Close> open(::opendir(directory.c_str()));
-  if (open == nullptr) return fail_errno(errno, directory, "cannot read");
-  while (const dirent* entry = ::readdir(open.get())) {
-    if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0) return false;
-  }
-  return true;
-}
-
-/// A place to mount at must be a directory, empty, and the user's own.
-Result<void> check_directory(const std::string& directory) {
-  struct stat found = {};
-  if (::stat(directory.c_str(), &found) != 0)
-    return fail_errno(errno, directory, "cannot mount there");
-  const auto wrong = [&](std::string_view what) {
-    return fail(ErrorKind::Invalid,
-                fmt::format("{}: {}; try: an empty directory of your own", directory, what));
-  };
-  if (!S_ISDIR(found.st_mode)) return wrong("not a directory");
-  if (::geteuid() != 0 && found.st_uid != ::geteuid()) return wrong("belongs to somebody else");
-  SHARDFS_TRY(const bool empty, is_empty(directory));
-  if (!empty) return wrong("not empty");
-  return {};
-}
-
-Error occupied(const std::string& directory, std::string_view what) {
-  return {ErrorKind::Unsupported, EBUSY,
-          fmt::format("{}: {}; try: shardfs umount {}", directory, what, directory)};
-}
-
-/// True if just this is mounted there already; an error if something else of ours is, or a dead
-/// mount. `archive`: null while it is not open, and its path says which it is.
-Result<bool> is_mounted(const Dataset& dataset, const Archive* archive,
-                        const MountOptions& options) {
-  SHARDFS_TRY(const auto there, mount_at(options.directory));
-  if (!there || !there->is_shardfs()) return false;
-  const auto info = read_report(options.directory, kInfoXattr);
-  if (!info) {
-    const int err = info.error().sys_errno;
-    const bool dead = err == ENOTCONN || err == ECONNABORTED;  // aborted: it died while being asked
-    return std::unexpected(
-        occupied(options.directory, dead ? "a mount whose process has died is there"
-                                         : "a mount that does not answer is there"));
-  }
-  const std::string id = info->value("id", "");  // "" of one that is still scanned
-  const bool same_id = archive == nullptr || id.empty() || id == archive->info().id;
-  const bool same =
-      same_id && info->value("subdir", "") == options.subdir && there->source == dataset.path();
-  if (!same)
-    return std::unexpected(occupied(options.directory, there->source + " is mounted there"));
-  return true;
 }
 
 /// A mount itself uses no GPU; where one is required, its job is not to begin without.
@@ -167,61 +106,12 @@ LogLevel log_level(const Common& common) {
 
 // A signal that came while the mount was made, and was held back.
 Result<void> check_signals() {
-  sigset_t pending;
+  const sigset_t ending = ending_signals();
+  sigset_t pending, came;
   ::sigpending(&pending);
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
-    if (sigismember(&pending, number) == 1)
-      return fail(ErrorKind::Interrupted, "interrupted; nothing is mounted");
-  }
-  return {};
-}
-
-void announce(const Dataset& dataset, const MountOptions& options, const Common& common, Io& io) {
-  const ArchiveInfo info = dataset.archive().info();
-  const std::string line = fmt::format("{}: {} files, {}, from {}", options.directory, info.files,
-                                       format_size(info.file_bytes), dataset.path());
-  spdlog::info("{}", line);
-  const TierChoice& choice = dataset.tier();
-  spdlog::info("tier {}: {}", name(choice.tier), choice.reason);
-  if (common.json) {
-    io.out << archive_info_json(dataset) << '\n' << std::flush;
-  } else if (!common.quiet) {
-    io.err << "shardfs: " << line << '\n' << std::flush;
-  }
-}
-
-/// What the list of an earlier job names. A list is a convenience: what is wrong with it is said,
-/// and goes no further.
-std::vector<HintRange> hot_ranges(const Dataset& dataset, const std::string& path) {
-  std::vector<HintRange> ranges;
-  const auto list = load_hot_list(path);
-  if (!list) {
-    if (list.error().kind != ErrorKind::NotFound) spdlog::warn("{}", list.error().message);
-    return ranges;
-  }
-  if (list->archive_id != dataset.archive().info().id) {
-    spdlog::warn("{}: the hot list of another archive; it is not used", path);
-    return ranges;
-  }
-  const std::uint64_t size = dataset.cache()->size();
-  for (const Unit unit : list->units) {
-    if (unit < units_of(size)) ranges.push_back({unit * kUnitBytes, unit_size(unit, size)});
-  }
-  return ranges;
-}
-
-/// Has it fetched first. The hint is sent even if it is empty, for staging waits for it.
-void use_hot_list(const Dataset& dataset, const std::string& path) {
-  if (path.empty() || dataset.cache() == nullptr) return;
-  if (const auto done = dataset.cache()->hint(hot_ranges(dataset, path), 0); !done)
-    spdlog::warn("{}: {}", path, done.error().message);
-}
-
-void keep_hot_list(const Dataset& dataset, const std::string& path) {
-  if (path.empty() || dataset.cache() == nullptr) return;
-  const HotList list{dataset.archive().info().id, dataset.cache()->present_units()};
-  if (list.units.empty()) return;  // Nothing was cached: an earlier job's is worth more.
-  if (const auto done = save_hot_list(path, list); !done) spdlog::warn("{}", done.error().message);
+  sigandset(&came, &pending, &ending);
+  if (sigisemptyset(&came) == 1) return {};
+  return fail(ErrorKind::Interrupted, "interrupted; nothing is mounted");
 }
 
 Result<void> write_report(const std::string& path, const std::string& text) {
@@ -241,6 +131,17 @@ void conclude(const Session& session, const Dataset& dataset, const Scenes& scen
     spdlog::warn("{}", done.error().message);
 }
 
+std::string extent(const Dataset& dataset) {
+  const ArchiveInfo info = dataset.archive().info();
+  return fmt::format("{} files, {}", info.files, format_size(info.file_bytes));
+}
+
+/// The archive is open: staging may begin, and what is odd about it is logged.
+void begin_use(const Dataset& dataset, const std::string& hot_list) {
+  use_hot_list(dataset, hot_list);
+  for (const std::string& note : dataset.archive().notes()) spdlog::warn("{}", note);
+}
+
 /// An archive that was not open yet when it was mounted is, or cannot be opened.
 void settle(const Opening& opening, const Dataset& dataset, const std::string& hot_list,
             Session& session, Scenes& scenes) {
@@ -250,22 +151,26 @@ void settle(const Opening& opening, const Dataset& dataset, const std::string& h
     spdlog::error("{}; what was found until then stays", done.error().message);
     return scenes.show_broken();
   }
-  for (const std::string& note : dataset.archive().notes()) spdlog::warn("{}", note);
-  const ArchiveInfo info = dataset.archive().info();
-  spdlog::info("{}: {} files, {}", dataset.path(), info.files, format_size(info.file_bytes));
-  use_hot_list(dataset, hot_list);
+  spdlog::info("{}: {}", dataset.path(), extent(dataset));
+  begin_use(dataset, hot_list);
 }
 
 /// Says what is mounted, and of an archive that is still scanned what can be seen of it.
 void announce(const Dataset& dataset, bool is_open, const MountOptions& options,
               const Common& common, Io& io) {
-  if (is_open) return announce(dataset, options, common, io);
-  const std::string line = fmt::format(
-      "{}: looking for files in {}; those found can be read, listings wait until all are found",
-      options.directory, dataset.path());
+  const std::string line =
+      is_open ? fmt::format("{}: {}, from {}", options.directory, extent(dataset), dataset.path())
+              : fmt::format(
+                    "{}: looking for files in {}; those found can be read, listings wait "
+                    "until all are found",
+                    options.directory, dataset.path());
   spdlog::info("{}", line);
   spdlog::info("tier {}: {}", name(dataset.tier().tier), dataset.tier().reason);
-  if (!common.quiet) io.err << "shardfs: " << line << '\n' << std::flush;
+  if (common.json) {
+    io.out << archive_info_json(dataset) << '\n' << std::flush;
+  } else if (!common.quiet) {
+    io.err << "shardfs: " << line << '\n' << std::flush;
+  }
 }
 
 /// What a mount works on.
@@ -289,9 +194,8 @@ Result<void> serve(const Work& work, Io& io) {
   if (work.is_open) SHARDFS_CHECK(session->show_whole());
   SHARDFS_CHECK(check_signals());
   if (work.is_open) {
-    use_hot_list(work.dataset, arguments.cache.hot_list);
+    begin_use(work.dataset, arguments.cache.hot_list);
     if (log != "stderr") tell_notes(io, work.dataset);
-    for (const std::string& note : work.dataset.archive().notes()) spdlog::warn("{}", note);
   }
   if (log != "stderr" || !arguments.foreground)
     announce(work.dataset, work.is_open, work.options, work.common, io);
