@@ -295,6 +295,26 @@ TEST_F(CodecTest, Lz4Frames) {
   expect_decodes({Codec::Lz4}, joined({packed, Bytes(50, std::byte{'x'})}), joined({a, b}));
 }
 
+TEST_F(CodecTest, Lz4Blocks) {
+  NEEDS("lz4");
+  constexpr std::size_t kHeader = 7, kEnd = 8;  // of the frame: its descriptor, a zero and a sum
+  const Bytes plain = joined({sample_data(400'000, 12), Bytes(100'000), sample_data(3000, 13)});
+  for (const auto& [options, parameter] :
+       {std::pair{"-B4", 4}, {"-B4 -BX", 12}, {"-B7", 7}, {"-B7 -9 -BX", 15}}) {
+    SCOPED_TRACE(options);
+    const Coder coder{Codec::Lz4Blocks, static_cast<std::uint8_t>(parameter)};
+    const Bytes frame = piped(fmt::format("lz4 -q {}", options), plain);
+    const Bytes blocks = part_of(frame, kHeader, frame.size() - kHeader - kEnd);
+    expect_decodes(coder, blocks, plain);
+    expect_decodes(coder, part_of(frame, kHeader, frame.size() - kHeader), plain);
+    const std::size_t first = sizeof(std::uint32_t) + load<std::uint32_t>(blocks.data()) +
+                              (parameter > 8 ? sizeof(std::uint32_t) : 0);
+    if (first < blocks.size())
+      expect_decodes(coder, part_of(blocks, first, blocks.size() - first),
+                     part_of(plain, 65536, plain.size() - 65536));
+  }
+}
+
 // ---- xz ----
 
 struct XzBlock {
@@ -585,8 +605,9 @@ TEST_F(CodecTest, CodersThatThereAreNot) {
     EXPECT_EQ(make_decoder({codec}).error().kind, ErrorKind::Invalid);
     EXPECT_EQ(in_block({codec}, Bytes(5), 5).error().kind, ErrorKind::Invalid);
   }
-  for (const Coder coder : {Coder{Codec(99)}, Coder{Codec::Xz, 15}, Coder{Codec::Xz, 200},
-                            Coder{Codec::Squashfs, 0}, Coder{Codec::Squashfs, 99}}) {
+  for (const Coder coder :
+       {Coder{Codec(99)}, Coder{Codec::Xz, 15}, Coder{Codec::Xz, 200}, Coder{Codec::Squashfs, 0},
+        Coder{Codec::Squashfs, 99}, Coder{Codec::Lz4Blocks, 3}, Coder{Codec::Lz4Blocks, 20}}) {
     EXPECT_EQ(make_decoder(coder).error().kind, ErrorKind::Unsupported);
     EXPECT_EQ(in_block(coder, Bytes(5), 5).error().kind, ErrorKind::Unsupported);
   }
@@ -622,6 +643,9 @@ class HostileTest : public CodecTest {
     add("xz", {Codec::Xz, 4}, part_of(xz, 12, xz.size() - 12 - 12 - 16));
     add("bzip2", {Codec::Bzip2}, part_of(bz, 4, bz.size() - 4 - 10));
     add("lz4", {Codec::Lz4}, piped("lz4 -q", plain_));
+    const Bytes lz4 = piped("lz4 -q", plain_), checked = piped("lz4 -q -BX", plain_);
+    add("lz4-blocks", {Codec::Lz4Blocks, 7}, part_of(lz4, 7, lz4.size() - 15), false);
+    add("lz4-blocks-checked", {Codec::Lz4Blocks, 15}, part_of(checked, 7, checked.size() - 15));
     run("zip -q -X deflate.zip plain && zip -q -X -Z bzip2 bzip2.zip plain");
     add("zip", {Codec::Zip}, get("deflate.zip"), false);
     add("zip-bzip2", {Codec::Zip}, get("bzip2.zip"), false);

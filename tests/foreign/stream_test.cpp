@@ -314,17 +314,22 @@ std::vector<Case> bzip2_cases() {
 
 std::vector<Case> lz4_cases() {
   return {
-      {"Plain", "lz4", "lz4 -c in >out", "lz4", Access::Frame, 1, 1},
+      {"Plain", "lz4", "lz4 -c in >out", "lz4", Access::Frame, 2, 2},
+      {"SmallBlocks", "lz4", "lz4 -B4 -BX --content-size in out", "lz4", Access::Frame, 20, 21},
+      {"SmallAndLarge", "lz4",
+       "for f in small small in small small in empty small; do lz4 -B5 <$f; done >out", "lz4",
+       Access::Frame, 43, 45},
       {"Linked", "lz4", "lz4 -9 -BD -B4 <in >out", "lz4", Access::Frame, 1, 1},
-      {"NoChecksum", "lz4", "lz4 --no-frame-crc -BX <in >out", "lz4", Access::Frame, 1, 1},
+      {"NoChecksum", "lz4", "lz4 --no-frame-crc -BX <in >out", "lz4", Access::Frame, 2, 2},
       {"Empty", "lz4", "lz4 <empty >out", "lz4", Access::Frame, 0, 0},
-      {"Noise", "lz4", "head -c 9M /dev/urandom | lz4 >out", "lz4", Access::Frame, 1, 1},
-      {"OneHugeFrame", "lz4", kZeros + "lz4 >out", "lz4", Access::Sequential, 1, 1},
+      {"Noise", "lz4", "head -c 9M /dev/urandom | lz4 >out", "lz4", Access::Frame, 3, 3},
+      {"OneHugeFrame", "lz4", kZeros + "lz4 >out", "lz4", Access::Frame, 17, 40},
+      {"OneHugeLinkedFrame", "lz4", kZeros + "lz4 -BD >out", "lz4", Access::Sequential, 1, 1},
       {"SmallFrames", "lz4", pieces("10000", "lz4"), "lz4", Access::Frame, 50, 80},
       {"SkippableFrames", "lz4",
        R"(printf '\x50\x2a\x4d\x18\x03\0\0\0abc' >s; cat s >out; lz4 <in >>out; cat s s >>out;
           lz4 <small >>out; cat s >>out)",
-       "lz4", Access::Frame, 2, 2},
+       "lz4", Access::Frame, 3, 3},
   };
 }
 

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "fs/archive/compressed/pass.h"
+#include "fs/base/checksum.h"
 
 namespace shardfs {
 
@@ -29,12 +30,19 @@ class FrameStream : public StreamPass {
     std::size_t taken = 0;  ///< bytes of the input
     std::size_t given = 0;  ///< bytes of the output
     bool done = false;      ///< with the frame
+    /// What comes next in the frame needs nothing that is before, but what blocks() says.
+    bool enterable = false;
   };
   /// Decodes some of a frame. After `done` the next frame's first bytes come.
   [[nodiscard]] virtual Result<Step> step(ByteSpan in, std::span<std::byte> out) = 0;
+  /// How what lies between two `enterable` of a frame is compressed.
+  [[nodiscard]] virtual Coder blocks() const { return {codec_}; }
 
  private:
   [[nodiscard]] Result<bool> begin_frame();
+  void note_enterable();
+  void note_blocks();
+  void end_frame();
 
   Codec codec_;
   std::uint32_t magic_;
@@ -43,6 +51,10 @@ class FrameStream : public StreamPass {
   bool inside_ = false;        ///< of a frame
   std::uint64_t offset_ = 0;   ///< of this frame, in the file
   std::uint64_t decoded_ = 0;  ///< bytes of this frame
+  // Of a frame that can be entered:
+  std::uint64_t entry_ = 0;  ///< where it was noted last that it can be, in the file; 0: nowhere
+  std::uint64_t noted_ = 0;  ///< bytes of this frame, decoded before entry_
+  Checksum64 sum_;           ///< of those decoded since
 };
 
 }  // namespace shardfs

@@ -51,6 +51,8 @@ std::unique_ptr<MethodDecoder> new_decoder(Method method) {
       return std::make_unique<Bzip2Decoder>();
     case Method::Lz4:
       return std::make_unique<Lz4Decoder>();
+    case Method::Lz4Blocks:
+      return std::make_unique<Lz4BlocksDecoder>();
     case Method::Squashfs:
       return std::make_unique<SquashfsDecoder>();
     case Method::ZipMember:
@@ -86,6 +88,8 @@ Result<Method> method_of(const Coder& coder) {
       return Method::Bzip2Block;
     case Codec::Lz4:
       return Method::Lz4;
+    case Codec::Lz4Blocks:
+      return Method::Lz4Blocks;
     case Codec::Zip:
       return Method::ZipMember;
     case Codec::Squashfs:

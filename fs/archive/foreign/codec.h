@@ -27,6 +27,9 @@ enum class Codec : std::uint8_t {
   Member = 12,    ///< a member that libarchive reads; offset: its number
   Lzma = 13,      ///< LZMA without header or end; parameter: lc + 9 × (lp + 5 × pb)
   Lzma2 = 14,     ///< LZMA2 without header
+  /// Blocks of an lz4 frame that do not refer to each other, and the frame's end perhaps;
+  /// parameter: the number of the frame's largest block size, + 8 if blocks have checksums.
+  Lz4Blocks = 15,
 };
 
 /// A way of compressing, as it is written down once for all the blocks that it made.

@@ -33,16 +33,17 @@ enum class Method : std::uint8_t {
   Bzip2Block,
   Bzip2Stream,
   Lz4,
+  Lz4Blocks,
   Squashfs,  ///< a block of one of the compressors that only libsquashfuse undoes
   ZipMember,
   Lzma,  ///< without a header
   Lzma2
 };
-constexpr std::size_t kMethods = 15;
+constexpr std::size_t kMethods = 16;
 
 struct Job {
   Method method = Method::Stored;
-  unsigned parameter = 0;             ///< check of XzBlock, compressor of Squashfs, lc… of Lzma
+  unsigned parameter = 0;             ///< as the codec says
   const BlockStart* start = nullptr;  ///< used by begin() only; Deflate and Bzip2Block
   /// The block is given whole, in one step, and so much of it is wanted, in one array. Not set: it
   /// comes and goes in parts.
@@ -135,18 +136,42 @@ class ZstdDecoder final : public FramesDecoder {
   bool whole_ = false;
 };
 
+/// liblz4's decoder of a frame.
+class Lz4Frame {
+ public:
+  Result<void> begin();
+  /// How many bytes would be welcome next: up to the end of this block, and the next one's size; 0
+  /// where the frame has ended.
+  Result<std::size_t> call(ByteSpan& in, std::span<std::byte>& out);
+
+ private:
+  struct Free {
+    void operator()(LZ4F_dctx* context) const { LZ4F_freeDecompressionContext(context); }
+  };
+  std::unique_ptr<LZ4F_dctx, Free> context_;
+};
+
 class Lz4Decoder final : public FramesDecoder {
  public:
   Lz4Decoder() : FramesDecoder(0x184D2204) {}
   Result<void> begin(const Job& job) override;
 
  private:
-  struct Free {
-    void operator()(LZ4F_dctx* context) const { LZ4F_freeDecompressionContext(context); }
-  };
   Result<bool> call(ByteSpan& in, std::span<std::byte>& out) override;
 
-  std::unique_ptr<LZ4F_dctx, Free> context_;
+  Lz4Frame frame_;
+};
+
+/// Blocks of a frame, which get a header in front of them.
+class Lz4BlocksDecoder final : public MethodDecoder {
+ public:
+  Result<void> begin(const Job& job) override;
+  Result<Progress> step(ByteSpan& in, std::span<std::byte>& out) override;
+
+ private:
+  Lz4Frame frame_;
+  bool any_ = false;  ///< something was given
+  bool ended_ = false;
 };
 
 class LzmaDecoder final : public MethodDecoder {
