@@ -268,15 +268,15 @@ DecodedPiece CachedSource::find_decoded(std::uint64_t position, std::span<std::b
   const BlockKey key{link_.archive(), position, static_cast<std::uint32_t>(out.size()),
                      kDecodedKind};
   const auto answer = (*line)->call(Message::Get, encode(key), {}, patience);
-  if (!answer) return {};
+  if (!answer) return {.is_awaited = answer.error().sys_errno == ETIMEDOUT, .turn = nullptr};
   if (answer->type == Message::Lease)
-    return {false, std::make_unique<Turn>(link_, *std::move(line), key)};
+    return {.turn = std::make_unique<Turn>(link_, *std::move(line), key)};
   const auto given = answer->as<BufferAnswer>();
   if (answer->type != Message::Buffer || !given || given->length != out.size() ||
       !(*line)->take_buffer(out))
     return {};
   link_.give_back(*std::move(line));
-  return {true, nullptr};
+  return {.is_found = true, .turn = nullptr};
 }
 
 // ---- without a server ----

@@ -32,7 +32,7 @@ namespace {
 constexpr std::uint64_t kWholeScan = UINT64_MAX;
 /// Gzip of some 60 GB is scanned in this time.
 constexpr std::chrono::minutes kScanPatience{10};
-/// Of which so much at a time: longer than it takes to find out that nobody answers.
+/// Of which so much at a time: then it is seen whether the archive is still wanted.
 constexpr std::chrono::milliseconds kTurnPatience{4000};
 
 /// Tells how far a scan is, and ends it.
@@ -192,11 +192,8 @@ DecodedPiece turn_at_scan(const ByteSource& source, std::span<std::byte> scanned
   const auto end = Clock::now() + kScanPatience;
   DecodedPiece piece;
   for (bool nothing_shown = false; Clock::now() < end;) {
-    const auto begin = Clock::now();
     piece = source.find_decoded(kWholeScan, scanned, kTurnPatience);
-    const bool nobody_to_ask = Clock::now() - begin < kTurnPatience * 7 / 8;
-    const bool stopped = parts.stopped && parts.stopped();
-    if (piece.is_found || piece.turn || nobody_to_ask || stopped) break;
+    if (!piece.is_awaited || (parts.stopped && parts.stopped())) break;
     if (!nothing_shown && parts.wanted && parts.wanted() && !*parts.any_shown) {
       nothing_shown = true;
       maker.show_nothing();
@@ -230,9 +227,9 @@ Result<std::unique_ptr<Archive>> open_archive(std::shared_ptr<const ByteSource> 
     if (auto kept = find_index(files.read, state, noted_before))
       return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
                                   options.cache_bytes);
-  auto stable = std::make_shared<StableNumbers>();
+  const auto stable = options.parts.show ? std::make_shared<StableNumbers>() : nullptr;
   SHARDFS_TRY(Index index, scan_all(*source, state, notes, options.progress, options.parts.stopped,
-                                    parts.scan(), options.parts.show ? stable.get() : nullptr));
+                                    parts.scan(), stable.get()));
   for (const std::string& path : files.save)
     if (const auto saved = save_index(index, path); !saved) notes.push_back(saved.error().message);
   if (turn.turn) turn.turn->keep(scanned);

@@ -39,7 +39,8 @@ class DecodeTurn {
 /// What became of a search for a piece that may have been decoded before.
 struct DecodedPiece {
   bool is_found = false;
-  std::unique_ptr<DecodeTurn> turn;  ///< null where it is found, or nobody keeps any
+  bool is_awaited = false;           ///< somebody else is decoding it still
+  std::unique_ptr<DecodeTurn> turn;  ///< null where it is found or awaited, or nobody keeps any
 };
 
 /// A random-access, read-only sequence of bytes of fixed length. Thread-safe: all members may be

@@ -84,7 +84,7 @@ class Shelf final : public ByteSource {
   [[nodiscard]] DecodedPiece find_decoded(std::uint64_t position, std::span<std::byte>,
                                           std::chrono::milliseconds) const override {
     open_.wait();
-    return {false, std::make_unique<Turn>(*this, position)};
+    return {.turn = std::make_unique<Turn>(*this, position)};
   }
   [[nodiscard]] std::uint64_t size() const override { return 0; }
   [[nodiscard]] const std::string& name() const override { return name_; }

@@ -126,8 +126,8 @@ class Scan(MountTest):
         (tree / "d1/link").symlink_to("../d0/f000")
         more = {path: (tree / path).read_bytes() for path in ("d0/sparse", "d1/another", "d1/link")}
         wanted = {**files, **more}
-        for tier, ways in (("none", ("tar -S --sort=name -c . | gzip -1", "tar -c . | zstd -q", "tar -S -c .",
-                                     "find . | sort | cpio -o -H newc --quiet | bzip2")),
+        for tier, ways in (("none", ("tar -S --sort=name -c . | gzip -1", "tar -c . | zstd -q", "tar -c . | lz4 -q",
+                                     "tar -S -c .", "find . | sort | cpio -o -H newc --quiet | bzip2")),
                            ("memory", ("tar -S --sort=name -c . | gzip -1", "tar --sort=name -c . | xz -0"))):
             for how in ways:
                 with self.subTest(how=how, tier=tier):
