@@ -71,9 +71,10 @@ class Requests(TemporaryTree):
 
     def assert_requests(self, counts, expected):
         """Counts are as expected. The kernel learns by asking that files need no open and no flush:
-        each reader may ask once before the first answer is there."""
-        for asked in ("open", "flush"):
-            self.assertLessEqual(counts.pop(asked, 0), READERS)
+        each reader may ask once before the first answer is there. On a busy machine it has been seen to ask
+        for one file's attributes once more, as it does where it dropped an inode while a reply came."""
+        for asked, most in ("open", READERS), ("flush", READERS), ("getattr", 1):
+            self.assertLessEqual(counts.pop(asked, 0), most)
         self.assertEqual(counts, expected)
 
     def epoch(self, system, workers="threads"):
