@@ -161,9 +161,8 @@ class PartMaker {
 };
 
 /// `parts` and `stable` may be null.
-Result<Index> scan_all(const ByteSource& source, const ArchiveState& state,
-                       std::vector<std::string>& notes, const ScanProgress& progress,
-                       const std::function<bool()>& stopped = {},
+Result<Index> scan_all(const ByteSource& source, const ArchiveState& state, Remarks& remarks,
+                       const ScanProgress& progress, const std::function<bool()>& stopped = {},
                        const PartialScan* parts = nullptr, StableNumbers* stable = nullptr) {
   LayoutBuilder layout;
   auto facts = scan(WatchedSource(source, progress, stopped), layout, parts);
@@ -176,10 +175,16 @@ Result<Index> scan_all(const ByteSource& source, const ArchiveState& state,
   if (!facts) return std::unexpected(facts.error());
   auto index = layout.finish(*facts, state, stable);
   if (!index) return fail(index.error().kind, source.name() + ": " + index.error().message);
+  if (layout.has_shard_index() && !remarks.was_shard) {
+    remarks.was_shard = true;
+    remarks.notes.push_back(source.name() +
+                            ": was a shard, but its end is damaged, so its index is not used; try: "
+                            "copy it again");
+  }
   for (const std::string& why : layout.left_out())
-    notes.push_back(fmt::format("{}: {}; left out", source.name(), why));
+    remarks.notes.push_back(fmt::format("{}: {}; left out", source.name(), why));
   if (layout.left_out_count() > layout.left_out().size())
-    notes.push_back(
+    remarks.notes.push_back(
         fmt::format("{}: {} members in all are left out", source.name(), layout.left_out_count()));
   return index;
 }
@@ -207,17 +212,19 @@ DecodedPiece turn_at_scan(const ByteSource& source, std::span<std::byte> scanned
 Result<std::unique_ptr<Archive>> open_archive(std::shared_ptr<const ByteSource> source,
                                               const ForeignOptions& options) {
   auto shard = open_shard(source);
-  if (shard || shard.error().kind != ErrorKind::Unsupported || source->size() == 0) return shard;
+  const bool was_shard = !shard && shard.error().kind == ErrorKind::Unsupported;
+  const bool is_none = !shard && shard.error().kind == ErrorKind::NotFound;
+  if ((!was_shard && !is_none) || source->size() == 0) return shard;
   source->check_itself();
-  std::vector<std::string> notes;
-  if (shard.error().message.contains("was a shard")) notes.push_back(shard.error().message);
+  Remarks remarks{{}, was_shard};
+  if (was_shard) remarks.notes.push_back(shard.error().message);
   SHARDFS_TRY(const ArchiveState state, state_of(*source, options.mtime));
   const IndexFiles files = options.index_files ? options.index_files() : IndexFiles();
   // Not in place of a scan that has been seen: no index has its numbers.
   const bool any_shown = *options.parts.any_shown;
-  auto kept = any_shown ? std::nullopt : find_index(files.read, state, notes);
+  auto kept = any_shown ? std::nullopt : find_index(files.read, state, remarks.notes);
   if (kept)
-    return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
+    return ForeignArchive::open(std::move(source), *std::move(kept), std::move(remarks),
                                 options.cache_bytes);
   std::array<std::byte, 1> scanned{};
   PartMaker parts(source, state, options.parts);
@@ -225,24 +232,25 @@ Result<std::unique_ptr<Archive>> open_archive(std::shared_ptr<const ByteSource> 
   std::vector<std::string> noted_before;
   if (turn.is_found && !any_shown)
     if (auto kept = find_index(files.read, state, noted_before))
-      return ForeignArchive::open(std::move(source), *std::move(kept), std::move(notes),
+      return ForeignArchive::open(std::move(source), *std::move(kept), std::move(remarks),
                                   options.cache_bytes);
   const auto stable = options.parts.show ? std::make_shared<StableNumbers>() : nullptr;
-  SHARDFS_TRY(Index index, scan_all(*source, state, notes, options.progress, options.parts.stopped,
-                                    parts.scan(), stable.get()));
+  SHARDFS_TRY(Index index, scan_all(*source, state, remarks, options.progress,
+                                    options.parts.stopped, parts.scan(), stable.get()));
   for (const std::string& path : files.save)
-    if (const auto saved = save_index(index, path); !saved) notes.push_back(saved.error().message);
+    if (const auto saved = save_index(index, path); !saved)
+      remarks.notes.push_back(saved.error().message);
   if (turn.turn) turn.turn->keep(scanned);
-  return ForeignArchive::open(std::move(source), std::move(index), std::move(notes),
+  return ForeignArchive::open(std::move(source), std::move(index), std::move(remarks),
                               options.cache_bytes, *options.parts.any_shown ? stable : nullptr);
 }
 
 Result<void> make_index(const ByteSource& source, const Time& mtime, const std::string& path,
                         const ScanProgress& progress) {
   SHARDFS_CHECK(check_replaceable_by_index(path));
-  std::vector<std::string> notes;
+  Remarks remarks;
   SHARDFS_TRY(const ArchiveState state, state_of(source, mtime));
-  SHARDFS_TRY(const Index index, scan_all(source, state, notes, progress));
+  SHARDFS_TRY(const Index index, scan_all(source, state, remarks, progress));
   return save_index(index, path);
 }
 

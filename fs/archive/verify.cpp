@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
+#include <new>
 #include <optional>
 #include <system_error>
 #include <thread>
@@ -9,16 +11,25 @@
 
 namespace shardfs {
 
-Result<void> run_tasks(std::uint64_t count, unsigned threads,
-                       const std::function<Result<void>(std::uint64_t)>& task) {
+Result<void> run_tasks(const std::string& archive, std::uint64_t count, unsigned threads,
+                       const std::function<Result<void>(std::uint64_t)>& task,
+                       const std::function<void()>& abandon) {
   std::atomic<std::uint64_t> next{0};
   std::atomic<bool> stop{false};
   std::mutex mutex;
   std::optional<Error> first_error;
+  const auto attempt = [&](std::uint64_t i) -> Result<void> {
+    try {
+      return task(i);
+    } catch (const std::bad_alloc&) {
+      return fail_errno(ENOMEM, archive, "cannot be verified");
+    }
+  };
   const auto work = [&] {
     for (std::uint64_t i = next++; i < count && !stop; i = next++) {
-      auto done = task(i);
+      auto done = attempt(i);
       if (done) continue;
+      if (abandon) abandon();
       stop = true;
       const std::lock_guard lock(mutex);
       if (!first_error) first_error = std::move(done).error();

@@ -12,9 +12,12 @@
 namespace shardfs {
 
 /// Runs task(0) … task(count − 1), started in that order, in `threads` threads. The first error
-/// ends it.
-[[nodiscard]] Result<void> run_tasks(std::uint64_t count, unsigned threads,
-                                     const std::function<Result<void>(std::uint64_t)>& task);
+/// ends it: `abandon`, if there is one, is called then, so that no task waits for another. Io:
+/// there is not enough memory for a task on `archive`.
+[[nodiscard]] Result<void> run_tasks(const std::string& archive, std::uint64_t count,
+                                     unsigned threads,
+                                     const std::function<Result<void>(std::uint64_t)>& task,
+                                     const std::function<void()>& abandon = {});
 
 /// Gathers damage and progress from all threads.
 class Findings {

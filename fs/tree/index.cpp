@@ -44,6 +44,8 @@ Result<void> take_section(const std::byte* row, std::int64_t& last_type, std::ui
   const SectionPlace place{load<std::uint64_t>(row + 8), load<std::uint64_t>(row + 16),
                            load<std::uint64_t>(row + 24)};
   if (type <= last_type) return damaged_index("section table: types out of order");
+  if (place.length != 0 && superblock.place(Section::Checksums).length != 0)
+    return damaged_index(fmt::format("section {} is behind CHECKSUMS", type));
   if (place.offset != round_up(end, 8) || place.offset > superblock.index_size ||
       place.length > superblock.index_size - place.offset)
     return damaged_index(fmt::format("section {} is out of place", type));

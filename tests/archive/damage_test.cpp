@@ -148,7 +148,7 @@ TEST(NoShard, IsSaid) {
     const TemporaryFile shard(bytes);
     const auto archive = shard.open();
     ASSERT_FALSE(archive);
-    EXPECT_EQ(archive.error().kind, ErrorKind::Unsupported);
+    EXPECT_EQ(archive.error().kind, bytes.empty() ? ErrorKind::Unsupported : ErrorKind::NotFound);
     EXPECT_THAT(archive.error().message, ::testing::HasSubstr(message));
     EXPECT_THAT(archive.error().message, ::testing::StartsWith(shard.path()));
   }
@@ -169,7 +169,8 @@ TEST(NoShard, AnOrdinaryTarIsToldFromOneThatWasAShard) {
     moved.insert(moved.end(), shard.begin(), shard.end());
     const TemporaryFile f(moved);
     EXPECT_EQ(f.open().error().kind, ErrorKind::Unsupported);
-    EXPECT_THAT(f.open().error().message, ::testing::HasSubstr("was a shard, but another tool"));
+    EXPECT_THAT(f.open().error().message,
+                ::testing::HasSubstr("was a shard, but has been changed"));
   }
   {
     Bytes behind = shard;
@@ -184,13 +185,28 @@ TEST(NoShard, AnOrdinaryTarIsToldFromOneThatWasAShard) {
   }
 }
 
+TEST(NoShard, ADamagedTrailerIsTold) {
+  const Bytes good = pack(small_tree(), options(Container::Tar));
+  const std::string_view all = as_text(good);
+  const std::size_t begin = all.rfind(" comment=shardfs-trailer 1") / 512 * 512;
+  const std::size_t end = all.find('\n', begin);
+  for (std::size_t at = begin - 512; at <= end; ++at) {
+    Bytes bad = good;
+    bad[at] ^= std::byte(1 << at % 8);
+    const TemporaryFile f(bad);
+    const auto opened = f.open();
+    ASSERT_FALSE(opened) << at;
+    EXPECT_NE(opened.error().kind, ErrorKind::NotFound) << at << ": " << opened.error().message;
+  }
+}
+
 TEST(NoShard, AZstShardInAnotherPlaceIsTold) {
   const Bytes shard = pack(small_tree(), options(Container::TarZst));
   Bytes twice = shard;
   twice.insert(twice.end(), shard.begin(), shard.end());
   const TemporaryFile f(twice);
   ASSERT_FALSE(f.open());
-  EXPECT_THAT(f.open().error().message, ::testing::HasSubstr("was a shard, but another tool"));
+  EXPECT_THAT(f.open().error().message, ::testing::HasSubstr("was a shard, but has been changed"));
 }
 
 // A reader takes the last trailer in its place, so nothing behind the true one may hold one: who

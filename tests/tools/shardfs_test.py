@@ -9,7 +9,7 @@ import unittest
 
 import odd_tree
 from mounted import Mount, MountTest
-from tools import SHARDFS, run
+from tools import SHARDFS, run, without_sanitizer
 
 
 class Tool(MountTest):
@@ -165,6 +165,36 @@ class Tool(MountTest):
         self.shard.write_bytes(damaged)
         self.fails(1, "verify", self.shard)
         self.fails(2, "info", self.shard)
+
+    def test_verify_of_a_shard_whose_end_is_damaged(self):
+        """Its index is not found then: it is read as any other archive, and that is said."""
+        for container in self.CONTAINERS:
+            with self.subTest(container):
+                shard = self.pack(self.source, container)
+                damaged = bytearray(shard.read_bytes())
+                trailer = damaged.rfind(b"shardfs-trailer 1")
+                damaged[trailer + 30 if trailer >= 0 else -2] ^= 1
+                shard.write_bytes(damaged)
+                result = run(SHARDFS, "verify", shard)
+                self.assertEqual(result.returncode, 1, result)
+                self.assertIn("was a shard", result.stderr)
+                self.assertIn("index: piece 0", result.stdout)
+                with Mount(shard) as mount:
+                    self.assertEqual((mount.path / "a.txt").read_bytes(), b"one")
+                    self.assertIn("was a shard", mount.log())
+
+    @without_sanitizer()
+    def test_verify_with_little_memory_ends(self):
+        large = self.dir / "large"
+        large.mkdir()
+        (large / "file").write_bytes(os.urandom(60 << 20))
+        shard = self.pack(large, "tar.zst", "--frame-size", "16M")
+        codes = set()
+        for megabytes in range(60, 200, 10):
+            done = subprocess.run(["prlimit", f"--as={megabytes << 20}", SHARDFS, "verify", shard], check=False,
+                                  capture_output=True, timeout=60)
+            codes.add(done.returncode)
+        self.assertEqual(codes, {0, 2})
 
     def test_verify_can_be_interrupted(self):
         large = self.dir / "large"

@@ -14,7 +14,6 @@ namespace shardfs {
 namespace {
 
 constexpr unsigned kMostThreads = 256;
-constexpr std::uint64_t kLargestAlign = 1 << 30;
 
 /// What CLI11 fills in and finish() turns into Options.
 struct Raw {
@@ -29,7 +28,7 @@ void add_format_options(CLI::App& app, Options& options, Raw& raw) {
       ->envname("SHARDFS_LEVEL")
       ->check(CLI::Range(1, 22));
   add_size_option(app, "--frame-size", raw.frame_size, 4096, 16 << 20, "SHARDFS_FRAME_SIZE");
-  add_size_option(app, "--align", raw.align, 0, kLargestAlign, "SHARDFS_ALIGN");
+  add_size_option(app, "--align", raw.align, 0, kMaxAlign, "SHARDFS_ALIGN");
   app.add_option("--threads", options.shard.threads)
       ->envname("SHARDFS_THREADS")
       ->check(CLI::Range(1u, kMostThreads));
@@ -94,7 +93,7 @@ Result<void> finish(Options& options, const Raw& raw) {
   options.shard.align = static_cast<std::uint32_t>(raw.align);
   options.shard.tar_mtime_ns = raw.tar_mtime == "ns";
   if (raw.align != 0 && (raw.align < 512 || !std::has_single_bit(raw.align))) {
-    return fail(ErrorKind::Invalid, "--align must be a power of two of at least 512");
+    return fail(ErrorKind::Invalid, "--align must be a power of two from 512 to 512K");
   }
   if (!raw.order.empty()) {
     SHARDFS_TRY(options.order, parse_order(raw.order));

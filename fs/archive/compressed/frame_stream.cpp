@@ -2,6 +2,7 @@
 
 #include "fs/archive/foreign/block_table.h"
 #include "fs/base/bytes.h"
+#include "fs/tree/index.h"
 
 namespace shardfs {
 
@@ -30,13 +31,15 @@ void FrameStream::note_open(LayoutBuilder& layout) const {
 /// Skips what is to be skipped; false where the file ends.
 Result<bool> FrameStream::begin_frame() {
   for (;;) {
-    SHARDFS_TRY(const ByteSpan in, input_.peek(kSkippableHeader));
+    SHARDFS_TRY(const ByteSpan in, input_.peek(kSkippableHeader + kPlainIndexMagic.size()));
     if (in.empty()) return false;
     if (in.size() < kSkippableHeader) return input_.cut_short();
     const auto magic = load<std::uint32_t>(in.data());
     if (magic == magic_) break;
     if (!is_skippable(magic)) return input_.damaged("no frame begins");
     const auto size = load<std::uint32_t>(in.data() + sizeof magic);
+    if (as_text(in.subspan(kSkippableHeader)).starts_with(kPlainIndexMagic))
+      blocks_.note_shard_index();
     SHARDFS_CHECK(input_.skip(kSkippableHeader + std::uint64_t{size}));
   }
   inside_ = true;

@@ -83,6 +83,9 @@ class BlockNotes {
   void add(Coder coder, std::uint64_t offset, std::uint64_t packed, std::uint64_t decoded,
            const BlockStart& start = {});
 
+  /// See LayoutBuilder.
+  void note_shard_index() { layout_.note_shard_index(); }
+
   [[nodiscard]] Access access() const { return bounded_ ? Access::Frame : Access::Sequential; }
 
  private:

@@ -81,7 +81,7 @@ std::uint64_t packed_bytes(const ForeignBlock& block) {
 }  // namespace
 
 Result<std::unique_ptr<Archive>> ForeignArchive::open(
-    std::shared_ptr<const ByteSource> source, Index index, std::vector<std::string> notes,
+    std::shared_ptr<const ByteSource> source, Index index, Remarks remarks,
     std::uint64_t cache_bytes, std::shared_ptr<const StableNumbers> numbers) {
   const auto named = [&](Error error) {
     error.message = source->name() + ": " + error.message;
@@ -96,7 +96,7 @@ Result<std::unique_ptr<Archive>> ForeignArchive::open(
   if (!facts) return named(std::move(facts).error());
   return std::unique_ptr<Archive>(
       new ForeignArchive(std::move(source), std::move(kept), *std::move(tree), *blocks, *facts,
-                         std::move(notes), cache_bytes, std::move(numbers)));
+                         std::move(remarks), cache_bytes, std::move(numbers)));
 }
 
 ArchiveState ForeignArchive::state(const Index& index) {
@@ -552,10 +552,12 @@ Result<std::vector<Extent>> ForeignArchive::extents(Entry inode) const {
   return list;
 }
 
-// What its own format checks is checked by decoding; stored bytes are only read.
+// What its own format checks is checked by decoding; stored bytes are only read. What was a shard
+// is not as it was packed.
 Result<VerifyReport> ForeignArchive::verify(
     unsigned threads, const std::function<bool(std::uint64_t)>& progress) const {
   Findings findings(progress);
+  if (remarks_.was_shard) findings.bad("index", 0, 0);
   const auto check = [&](std::uint64_t entry) -> Result<void> {
     const auto inode = static_cast<Entry>(entry);
     const std::uint64_t size = tree().file_size(inode);
@@ -573,7 +575,7 @@ Result<VerifyReport> ForeignArchive::verify(
     }
     return {};
   };
-  SHARDFS_CHECK(run_tasks(tree().entries(), threads, check));
+  SHARDFS_CHECK(run_tasks(source().name(), tree().entries(), threads, check));
   return findings.report();
 }
 

@@ -22,19 +22,25 @@
 
 namespace shardfs {
 
+/// What is odd about an archive.
+struct Remarks {
+  std::vector<std::string> notes;  ///< as Archive::notes()
+  bool was_shard = false;          ///< it has a shard's index, which is not used
+};
+
 class ForeignArchive final : public IndexedArchive {
  public:
   /// `index` as LayoutBuilder::finish() gave it, and `numbers` if they will be asked for. At most
   /// `cache_bytes` of decoded blocks are kept. Corrupt if its parts do not fit together.
   [[nodiscard]] static Result<std::unique_ptr<Archive>> open(
-      std::shared_ptr<const ByteSource> source, Index index, std::vector<std::string> notes,
+      std::shared_ptr<const ByteSource> source, Index index, Remarks remarks,
       std::uint64_t cache_bytes, std::shared_ptr<const StableNumbers> numbers = nullptr);
 
   /// The state of the archive that `index` was made for.
   [[nodiscard]] static ArchiveState state(const Index& index);
 
   [[nodiscard]] ArchiveInfo info() const override;
-  [[nodiscard]] const std::vector<std::string>& notes() const override { return notes_; }
+  [[nodiscard]] const std::vector<std::string>& notes() const override { return remarks_.notes; }
   [[nodiscard]] std::shared_ptr<const StableNumbers> numbers() const override { return numbers_; }
   Result<void> window(Entry inode, std::uint64_t size, DecodedBlock& block) const override;
   std::optional<ByteSpan> contents_in(const DecodedBlock& block, Entry inode) const override {
@@ -83,12 +89,12 @@ class ForeignArchive final : public IndexedArchive {
   };
 
   ForeignArchive(std::shared_ptr<const ByteSource> source, std::unique_ptr<Index> index, Tree tree,
-                 BlockTable blocks, ForeignFacts facts, std::vector<std::string> notes,
-                 std::uint64_t cache_bytes, std::shared_ptr<const StableNumbers> numbers)
+                 BlockTable blocks, ForeignFacts facts, Remarks remarks, std::uint64_t cache_bytes,
+                 std::shared_ptr<const StableNumbers> numbers)
       : IndexedArchive(std::move(source), std::move(index), std::move(tree)),
         blocks_(blocks),
         facts_(std::move(facts)),
-        notes_(std::move(notes)),
+        remarks_(std::move(remarks)),
         numbers_(std::move(numbers)),
         decoded_end_(end_of_decoded(blocks_)),
         cache_(cache_bytes),
@@ -156,7 +162,7 @@ class ForeignArchive final : public IndexedArchive {
 
   BlockTable blocks_;
   ForeignFacts facts_;
-  std::vector<std::string> notes_;
+  Remarks remarks_;
   std::shared_ptr<const StableNumbers> numbers_;
   std::uint64_t decoded_end_;  ///< of the stream as it is decoded; behind it are slices of it
   mutable BlockCache cache_;   ///< blocks by number, pieces by kPiece | number

@@ -81,6 +81,10 @@ class LayoutBuilder {
   /// Puts a member, or what else is not as it should be, on the list of what is left out.
   void leave_out(std::string why);
 
+  /// The archive has a shard's index in it.
+  void note_shard_index() { has_shard_index_ = true; }
+  [[nodiscard]] bool has_shard_index() const { return has_shard_index_; }
+
   /// Members that are not in the tree, with the reason: "PATH: WHAT"; the first of them only.
   [[nodiscard]] const std::vector<std::string>& left_out() const { return left_out_; }
   [[nodiscard]] std::uint64_t left_out_count() const { return left_out_count_; }
@@ -106,6 +110,7 @@ class LayoutBuilder {
   Bytes piece_sums_;
   std::vector<std::string> left_out_;
   std::uint64_t left_out_count_ = 0;
+  bool has_shard_index_ = false;
   std::uint64_t end_ = 0;
 };
 

@@ -38,14 +38,14 @@ Result<Tail> read_tail(const ByteSource& source) {
 }
 
 std::unexpected<Error> no_shard(const ByteSource& source) {
-  return fail(ErrorKind::Unsupported, source.name() + ": not a shard");
+  return fail(ErrorKind::NotFound, source.name() + ": not a shard");
 }
 
 std::unexpected<Error> changed(const ByteSource& source, std::string_view how) {
   return fail(
       ErrorKind::Unsupported,
-      fmt::format("{}: was a shard, but another tool has changed it since ({}), so its index "
-                  "is not used; try: mkshard {} -o NEW.tar",
+      fmt::format("{}: was a shard, but has been changed since ({}), so its index is not used; "
+                  "try: copy it again, or mkshard {} -o NEW.tar",
                   source.name(), how, source.name()));
 }
 
@@ -113,6 +113,17 @@ std::optional<Trailer> trailer_at(const Tail& tail, std::uint64_t position) {
   return value ? Trailer::decode(*value) : std::nullopt;
 }
 
+/// Whether a trailer stood there that is not believed now: most of its words are still there.
+bool was_trailer(const Tail& tail, std::uint64_t position) {
+  constexpr std::string_view kWords[] = {
+      " comment=shardfs-trailer ", " self=", " end=", " size=", " superblock=", " tail="};
+  constexpr std::ptrdiff_t kMost = std::ssize(kWords) - 2;
+  const ByteSpan rest = tail.from(position);
+  if (rest.size() < 2 * kTarBlock) return false;
+  const std::string_view record = as_text(rest.subspan(kTarBlock, kTarBlock));
+  return std::ranges::count_if(kWords, [&](auto word) { return record.contains(word); }) >= kMost;
+}
+
 /// What speaks against a trailer that stands at `position`; empty if nothing does.
 std::string objection(const Trailer& trailer, std::uint64_t position, std::uint64_t file_size,
                       const Tail& tail) {
@@ -133,6 +144,8 @@ Found find_trailer(const Tail& tail, std::uint64_t file_size) {
   while (position >= tail.offset + kTarBlock) {
     position -= kTarBlock;
     auto trailer = trailer_at(tail, position);
+    if (!trailer && found.why_not.empty() && was_trailer(tail, position))
+      found.why_not = "its trailer is damaged";
     if (!trailer) continue;
     const std::string why_not = objection(*trailer, position, file_size, tail);
     if (why_not.empty()) {

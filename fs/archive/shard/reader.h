@@ -9,10 +9,10 @@
 
 namespace shardfs {
 
-/// Opens `source` as a shard of either container. Unsupported: it is not a shard, or no longer one
-/// because another tool has changed it (the message says so: "was a shard"). Corrupt: it is
-/// a shard whose index is damaged or which has been cut. Reads the last 256 KiB, then the index in
-/// as few requests as its runs allow.
+/// Opens `source` as a shard of either container. NotFound: it is none. Unsupported: it is one of a
+/// later version, or was one until its end was damaged or another tool changed it. Corrupt: its
+/// index is damaged, or it has been cut. Reads the last 256 KiB, then the index in as few requests
+/// as its runs allow.
 [[nodiscard]] Result<std::unique_ptr<Archive>> open_shard(std::shared_ptr<const ByteSource> source);
 
 }  // namespace shardfs

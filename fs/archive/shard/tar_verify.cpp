@@ -117,11 +117,10 @@ Result<void> TarVerifier::check_end() {
 Result<void> TarVerifier::run(unsigned threads) {
   const std::uint64_t windows = (archive_.trailer_.end + kWindow - 1) / kWindow;
   const auto task = [&](std::uint64_t i) -> Result<void> {
-    auto done = i < windows ? check_window(i) : check_chunk(i - windows);
-    if (!done) digest_.abandon();
-    return done;
+    return i < windows ? check_window(i) : check_chunk(i - windows);
   };
-  SHARDFS_CHECK(run_tasks(windows + runs_.chunks(), threads, task));
+  SHARDFS_CHECK(run_tasks(source().name(), windows + runs_.chunks(), threads, task,
+                          [this] { digest_.abandon(); }));
   if (digest_.value() != archive_.superblock().header_digest) findings_.bad("headers", 0, 0);
   return check_end();
 }

@@ -20,8 +20,6 @@ constexpr std::size_t kSample = 64 * 1024;
 /// Below this a frame of its own costs more than it saves.
 constexpr std::size_t kSampleFrom = 4 * 1024;
 constexpr std::uint32_t kMinFrame = 4 * 1024, kMaxFrame = 16 * 1024 * 1024;
-/// A pax record of more is refused by libarchive.
-constexpr std::uint32_t kMaxAlign = 512 * 1024;
 
 bool shrinks_by_a_tenth(ByteSpan bytes) {
   if (bytes.size() < kSampleFrom) return true;
@@ -46,8 +44,9 @@ Result<void> check(const ShardOptions& o) {
                 fmt::format("frame size {}: 4 KiB to 16 MiB are possible", o.frame_size));
   if (o.align == 0) return {};
   if (o.align < kTarBlock || o.align > kMaxAlign || !std::has_single_bit(o.align))
-    return fail(ErrorKind::Invalid,
-                fmt::format("alignment {}: a power of two from 512 to 512K is possible", o.align));
+    return fail(
+        ErrorKind::Invalid,
+        fmt::format("alignment {}: a power of two from 512 to {} is possible", o.align, kMaxAlign));
   if (o.container == Container::TarZst)
     return fail(ErrorKind::Invalid, "data in a .tar.zst cannot be aligned; try: a .tar");
   return {};

@@ -19,12 +19,15 @@ class ByteSink {
   [[nodiscard]] virtual Result<void> write(ByteSpan bytes) = 0;
 };
 
+/// Largest ShardOptions::align: a pax record of more is refused by libarchive.
+inline constexpr std::uint32_t kMaxAlign = 512 * 1024;
+
 struct ShardOptions {
   Container container = Container::Tar;
   int level = 3;                         ///< zstd level, 1 to 22
   std::uint32_t frame_size = 64 * 1024;  ///< bytes of tar a frame, 4 KiB to 16 MiB
-  std::uint32_t align = 0;    ///< 0, or a power of two of at least 512: data of files of 64 KiB and
-                              ///< more starts at multiples
+  std::uint32_t align = 0;  ///< 0, or a power of two from 512 to kMaxAlign: data of files of 64 KiB
+                            ///< and more starts at multiples
   bool tar_mtime_ns = false;  ///< also write nanoseconds into pax headers
   unsigned threads = 1;       ///< that compress; bytes do not depend on it
 };

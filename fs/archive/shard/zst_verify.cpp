@@ -135,11 +135,10 @@ Result<void> ZstVerifier::run(unsigned threads) {
   const std::uint64_t windows = windows_.size() - 1;
   const std::uint64_t parts = (archive_.superblock().index_size + kWindow - 1) / kWindow;
   const auto task = [&](std::uint64_t i) -> Result<void> {
-    auto done = i < windows ? check_window(i) : check_index_part(i - windows);
-    if (!done) digest_.abandon();
-    return done;
+    return i < windows ? check_window(i) : check_index_part(i - windows);
   };
-  SHARDFS_CHECK(run_tasks(windows + parts, threads, task));
+  SHARDFS_CHECK(
+      run_tasks(source().name(), windows + parts, threads, task, [this] { digest_.abandon(); }));
   if (decoded_all_ && digest_.value() != archive_.superblock().header_digest)
     findings_.bad("headers", 0, 0);
   return check_seek_table();
