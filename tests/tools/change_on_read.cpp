@@ -3,6 +3,7 @@
 // with timing.
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -70,4 +71,12 @@ extern "C" ssize_t write(int fd, const void* from, size_t size) {
   std::memcpy(copy.data(), from, size);
   copy[size / 2] ^= 1;
   return real(fd, copy.data(), size);
+}
+
+extern "C" ssize_t fgetxattr(int fd, const char* name, void* to, size_t size) {
+  using Call = ssize_t (*)(int, const char*, void*, size_t);
+  static const auto real = reinterpret_cast<Call>(::dlsym(RTLD_NEXT, "fgetxattr"));
+  if (setting("CHANGE_HOW") != "lose" || !is_due(fd)) return real(fd, name, to, size);
+  errno = EIO;
+  return -1;
 }

@@ -284,6 +284,14 @@ class ChangingTest(PackingTest):
         self.assertTrue(self.members("a.tar")["zz"].isreg())
         self.assertEqual(self.data("a.tar", "zz"), now)
 
+    def test_an_attribute_that_cannot_be_read_is_named(self):
+        environment = self.changing(1000, "lose", 100)
+        os.setxattr(self.source / "moving", "user.label", b"cat")
+        done = run(MKSHARD, self.source, "-o", self.out / "a.tar", env={**os.environ, **environment})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("moving: cannot read user.label, not packed: Input/output error\n", done.stderr)
+        self.assertEqual(self.data("a.tar", "moving"), (self.source / "moving").read_bytes())
+
     def test_verify_finds_what_the_disk_changed(self):
         self.write("moving", incompressible(300_000))
         environment = self.change_while_reading(".tmp-", "flip", 1)

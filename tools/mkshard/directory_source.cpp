@@ -237,7 +237,10 @@ Result<std::optional<Item>> DirectorySource::next() {
       in_batch_ = 0;
       continue;
     }
-    SHARDFS_TRY(auto item, take(std::move(batch_.entries[in_batch_++])));
+    FoundEntry& entry = batch_.entries[in_batch_];
+    if (!entry.left_out && !entry.notice.empty()) return Notice{std::exchange(entry.notice, {})};
+    ++in_batch_;
+    SHARDFS_TRY(auto item, take(std::move(entry)));
     if (item) return item;
   }
 }

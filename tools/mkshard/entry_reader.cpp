@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -61,28 +62,40 @@ ssize_t read_sized(std::string& buffer, Call&& call) {
   }
 }
 
-/// Attributes that cannot be read are left out, as tar does: their names are listed to everyone.
-void add_xattr(Member& member, const XattrSource& source, const char* name) {
+/// Whether there are no attributes, or none for this user: names are listed to everyone.
+bool is_quiet(int err) { return err == EACCES || err == EPERM || err == ENODATA || err == ENOTSUP; }
+
+std::string unread(const Member& member, std::string_view what) {
+  return fmt::format("{}: cannot read {}, not packed: {}", member.path, what, std::strerror(errno));
+}
+
+/// Attributes that cannot be read are left out, as tar does. Returns a notice, or "".
+std::string add_xattr(Member& member, const XattrSource& source, const char* name) {
   std::string value;
   const ssize_t size =
       read_sized(value, [&](char* to, std::size_t room) { return source.get(name, to, room); });
-  if (size < 0) return;
+  if (size < 0) return is_quiet(errno) ? "" : unread(member, name);
   const ByteSpan bytes =
       as_bytes(std::string_view(value).substr(0, static_cast<std::size_t>(size)));
   member.xattrs.emplace_back(name, Bytes(bytes.begin(), bytes.end()));
+  return "";
 }
 
-void read_xattrs(Member& member, const XattrSource& source) {
-  std::string names;
+/// Returns a notice, or "".
+std::string read_xattrs(Member& member, const XattrSource& source) {
+  std::string names, notice;
   const ssize_t size =
       read_sized(names, [&](char* to, std::size_t room) { return source.list(to, room); });
-  if (size <= 0) return;
+  if (size < 0 && !is_quiet(errno)) return unread(member, "extended attributes");
+  if (size <= 0) return "";
   names.resize(static_cast<std::size_t>(size));
   for (const char* name = names.data(); name < names.data() + names.size();
        name += std::char_traits<char>::length(name) + 1) {
-    if (is_kept_xattr(name)) add_xattr(member, source, name);
+    if (!is_kept_xattr(name)) continue;
+    if (auto why = add_xattr(member, source, name); !why.empty()) notice = std::move(why);
   }
   std::ranges::sort(member.xattrs, {}, [](const auto& pair) { return pair.first; });
+  return notice;
 }
 
 /// Holes are looked for only where fewer blocks are allocated than the size needs, as tar does.
@@ -190,8 +203,8 @@ Result<void> EntryReader::read_other(FoundEntry& found, unsigned char type) cons
     SHARDFS_TRY(member.link, read_link(directory, found.name, member.path));
   }
   // Through /proc because there is no lgetxattrat(); "/." follows nothing where the name is empty.
-  read_xattrs(member, {-1, fmt::format("/proc/self/fd/{}/{}", directory.fd.get(),
-                                       found.name.empty() ? "." : found.name)});
+  found.notice = read_xattrs(member, {-1, fmt::format("/proc/self/fd/{}/{}", directory.fd.get(),
+                                                      found.name.empty() ? "." : found.name)});
   return {};
 }
 
@@ -233,7 +246,7 @@ Result<bool> EntryReader::read_once(FoundEntry& found, Bytes& bytes,
     found.notice = member.path + ": is the output, not packed";
     return true;
   }
-  read_xattrs(member, {fd.get(), ""});
+  found.notice = read_xattrs(member, {fd.get(), ""});
   if (may_have_holes(before)) read_holes(member, fd.get());
   found.large = member.size > kWholeFile;
   if (found.large) return true;

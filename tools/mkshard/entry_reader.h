@@ -42,7 +42,7 @@ struct FoundEntry {
   DirectoryRef directory;  ///< where a large one is opened again
   std::string name;        ///< in `directory`
   std::optional<Error> failure;
-  std::string notice;
+  std::string notice;  ///< or what of it is not packed
 };
 
 struct EntryReaderOptions {
