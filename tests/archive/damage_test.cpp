@@ -1,6 +1,7 @@
 // Damage is an error, never other bytes; and `verify` sees all of it.
 #include <gmock/gmock.h>
 
+#include "fs/base/checksum.h"
 #include "tests/archive/packed.h"
 
 namespace shardfs::testing {
@@ -134,6 +135,25 @@ TEST_P(Damage, AFileCutWhileInUse) {
   const auto bytes = contents(**archive, "z");
   ASSERT_FALSE(bytes);
   EXPECT_EQ(bytes.error().kind, ErrorKind::Corrupt);
+}
+
+TEST(Verify, TotalsAreThoseOfTheEntries) {
+  const Bytes good = pack(small_tree(), options(Container::TarZst));
+  const std::size_t begin = as_text(good).rfind("SHARDFS\n");
+  for (const std::size_t field : {64, 72}) {  // files, and their bytes
+    Bytes bad = good;
+    std::byte* const superblock = bad.data() + begin;
+    const auto size = load<std::uint32_t>(superblock + 12);
+    store(superblock + field, load<std::uint64_t>(superblock + field) + 1);
+    store(superblock + size - 8, checksum64({superblock, size - 8}));
+    const TemporaryFile shard(bad);
+    const auto archive = shard.open();
+    ASSERT_TRUE(archive) << archive.error().message;
+    const auto report = (*archive)->verify(2, {});
+    ASSERT_TRUE(report) << report.error().message;
+    ASSERT_EQ(report->bad.size(), 1) << field;
+    EXPECT_EQ(report->bad[0].path, "index");
+  }
 }
 
 TEST(NoShard, IsSaid) {

@@ -144,6 +144,7 @@ Result<VerifyReport> TarArchive::verify(unsigned threads,
     findings.bad("index", 0, superblock().index_position);
     return findings.report();
   }
+  check_entries(index(), tree(), findings);
   SHARDFS_CHECK(TarVerifier(*this, *sums, *std::move(map), findings).run(threads));
   return findings.report();
 }

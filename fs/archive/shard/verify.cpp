@@ -1,6 +1,9 @@
 #include "fs/archive/shard/verify.h"
 
 #include <algorithm>
+#include <string_view>
+
+#include <sys/stat.h>
 
 namespace shardfs {
 
@@ -33,6 +36,36 @@ std::vector<ByteSpan> headers_in(const DataMap& map, std::uint64_t begin, ByteSp
   }
   if (at < end) parts.push_back(bytes.subspan(at - begin));
   return parts;
+}
+
+namespace {
+
+/// Adds a regular file to the totals.
+Result<void> check_entry(const Tree& tree, Entry entry, std::uint64_t& files,
+                         std::uint64_t& bytes) {
+  SHARDFS_TRY(const Attributes attributes, tree.attributes(entry));
+  SHARDFS_TRY(const Entry inode, tree.inode(entry));
+  SHARDFS_CHECK(tree.xattrs(entry));
+  if (S_ISDIR(attributes.mode))
+    SHARDFS_CHECK(tree.children(entry, 0, [](Entry, std::string_view) { return true; }));
+  if (S_ISLNK(attributes.mode)) SHARDFS_CHECK(tree.link(entry));
+  if (!S_ISREG(attributes.mode) || inode != entry) return {};
+  SHARDFS_CHECK(tree.holes(entry));
+  ++files;
+  bytes += tree.file_size(entry);
+  return {};
+}
+
+}  // namespace
+
+void check_entries(const Index& index, const Tree& tree, Findings& findings) {
+  const Superblock& s = index.superblock;
+  std::uint64_t files = 0, bytes = 0;
+  bool good = true;
+  for (std::uint64_t e = 0; e < tree.entries() && good; ++e)
+    good = check_entry(tree, static_cast<Entry>(e), files, bytes).has_value();
+  if (!good || files != s.files || bytes != s.file_bytes)
+    findings.bad("index", 0, s.index_position);
 }
 
 Result<void> compare(const ByteSource& source, std::uint64_t offset, ByteSpan expected,

@@ -10,6 +10,8 @@
 #include "fs/archive/shard/data_map.h"
 #include "fs/archive/verify.h"
 #include "fs/base/checksum.h"
+#include "fs/tree/index.h"
+#include "fs/tree/tree.h"
 
 namespace shardfs {
 
@@ -39,5 +41,9 @@ class OrderedDigest {
 /// finding under the name `what`.
 [[nodiscard]] Result<void> compare(const ByteSource& source, std::uint64_t offset,
                                    ByteSpan expected, std::string_view what, Findings& findings);
+
+/// Looks at every entry of an index as a mount might: what cannot be, and wrong totals, are
+/// findings.
+void check_entries(const Index& index, const Tree& tree, Findings& findings);
 
 }  // namespace shardfs

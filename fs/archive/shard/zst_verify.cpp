@@ -154,6 +154,7 @@ Result<VerifyReport> ZstArchive::verify(unsigned threads,
     findings.bad("index", 0, superblock().index_position);
     return findings.report();
   }
+  check_entries(index(), tree(), findings);
   SHARDFS_CHECK(ZstVerifier(*this, *sums, *std::move(map), findings).run(threads));
   return findings.report();
 }
