@@ -54,7 +54,7 @@ void PathList::add(const DirectoryRef& directory, std::string_view name, unsigne
   if (directory_paths_.empty() || directory_paths_[current_] != directory->path) {
     current_ = number_of(directory->path);
   }
-  const Item item{current_, static_cast<std::uint32_t>(names_.size()), type};
+  const Item item{current_, names_.size(), type};
   names_.append(name).push_back('\0');
   (type == DT_DIR ? directories : others).push_back(item);
   if (type == DT_DIR) number_of(path(item));

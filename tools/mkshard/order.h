@@ -16,9 +16,9 @@ namespace shardfs {
 class PathList {
  public:
   struct Item {
-    std::uint32_t directory = 0;  ///< number of the directory's path
-    std::uint32_t name = 0;       ///< offset of its name
-    unsigned char type = 0;       ///< as in readdir(3)
+    std::uint32_t directory;  ///< number of the directory's path
+    std::uint64_t name : 56;  ///< offset of its name
+    std::uint64_t type : 8;   ///< as in readdir(3)
   };
 
   /// Takes names in the order of a walk.

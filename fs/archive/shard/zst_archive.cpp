@@ -8,8 +8,6 @@
 
 namespace shardfs {
 
-namespace {}  // namespace
-
 Result<std::unique_ptr<Archive>> ZstArchive::open(OpenedShard shard, std::uint64_t frames) {
   auto table = FrameTable::open(*shard.index, frames);
   if (!table) return fail(table.error().kind, shard.source->name() + ": " + table.error().message);
