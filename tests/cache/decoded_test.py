@@ -64,11 +64,20 @@ class Kept(DecodedTest):
         """Bytes of pieces in the cache."""
         return json.loads(self.ok(SHARDFS, "cache", "ls", "--json", "--cache-dir", cache.parent))["block_bytes"]
 
+    def keep_the_rest(self, cache, name):
+        """On a slow machine pieces are dropped that are decoded faster than they are kept: others decode them again."""
+        for seed in range(10, 15):
+            with contextlib.suppress(AssertionError):
+                return wait_until(lambda: self.kept(cache) >= DECODED[name], "all of it", HANG / 3)
+            with CachedMount(STORE / name, cache) as another:
+                self.assert_read(another, name, seed=seed)
+        return self.fail("not all of it is kept")
+
     def test_a_second_mount_decodes_nothing(self):
         for name in ARCHIVES:
             with self.subTest(name), CacheDir() as cache, CachedMount(STORE / name, cache) as first:
                 self.assert_read(first, name, seed=1)
-                wait_until(lambda c=cache, n=name: self.kept(c) >= DECODED[n], "all of it", HANG)
+                self.keep_the_rest(cache, name)
                 with CachedMount(STORE / name, cache) as second:
                     before = archive_bytes(second)
                     self.assert_read(second, name, seed=2)
