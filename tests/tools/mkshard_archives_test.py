@@ -57,6 +57,28 @@ class SameBytesTest(PackingTest):
         odd_tree.make(self.source / "odd")
         self.assert_same(self.source / "odd")
 
+    def test_a_shard_that_is_packed_again(self):
+        """What only its index has is not lost: from one container to the other and back it is the same shard."""
+        tree = self.source / "tree"
+        (tree / "directory").mkdir(parents=True)
+        (tree / "directory/file").write_bytes(compressible(5000))
+        (tree / "large").write_bytes(incompressible(300_000))
+        with open(tree / "holes", "wb") as file:
+            file.seek(200_000)
+            file.write(b"x")
+            file.truncate(400_000)
+        os.link(tree / "directory/file", tree / "link")
+        os.symlink("large", tree / "symlink")
+        os.setxattr(tree, "user.root", b"r")
+        os.chmod(tree, 0o750)
+        for number, path in enumerate([tree / "symlink", tree / "large", tree / "holes", tree / "directory/file",
+                                       tree / "directory", tree]):
+            os.utime(path, ns=(0, 1_500_000_000_123_456_789 + number), follow_symlinks=False)
+        self.pack(tree, "first.tar")
+        self.pack(self.out / "first.tar", "other.tar.zst")
+        self.pack(self.out / "other.tar.zst", "back.tar")
+        self.assertEqual(self.packed("back.tar"), self.packed("first.tar"))
+
     def test_access_control_lists(self):
         for name, acl in (("named", "u:1:rw,g:1234:r"), ("mask", "u:2:rwx,m::r"), ("plain", "u::rw")):
             self.ok("setfacl", "-m", acl, self.write(name))

@@ -57,6 +57,8 @@ Result<std::unique_ptr<ArchiveFile>> ArchiveFile::open(const std::string& path) 
 ArchiveFile::ArchiveFile(UniqueFd fd, std::string name)
     : fd_(std::move(fd)), cancel_(::eventfd(0, EFD_CLOEXEC)), name_(std::move(name)) {}
 
+std::string ArchiveFile::path() const { return fmt::format("/proc/self/fd/{}", fd_.get()); }
+
 void ArchiveFile::cancel() { ::eventfd_write(cancel_.get(), 1); }
 
 int ArchiveFile::attach(struct archive* a) {

@@ -40,6 +40,8 @@ class ArchiveFile {
 
   [[nodiscard]] bool is_seekable() const { return size_.has_value(); }
   [[nodiscard]] const std::string& name() const { return name_; }
+  /// By which this process can open it once more.
+  [[nodiscard]] std::string path() const;
   /// Ends a read() that waits for input, and all later ones. Any thread.
   void cancel();
 

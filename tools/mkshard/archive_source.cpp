@@ -19,6 +19,7 @@
 #include "tools/mkshard/archive_input.h"
 #include "tools/mkshard/exclude.h"
 #include "tools/mkshard/ordered_pool.h"
+#include "tools/mkshard/shard_facts.h"
 
 namespace shardfs {
 namespace {
@@ -143,6 +144,7 @@ class ArchiveSource final : public MemberSource {
       : options_(std::move(options)),
         excludes_(options_.excludes),
         file_(std::move(file)),
+        facts_(file_->is_seekable() ? file_->path() : ""),
         pool_(options_.threads, kMaxJobs, kReadAhead),
         reader_([this] { produce(); }) {}
 
@@ -184,6 +186,7 @@ class ArchiveSource final : public MemberSource {
   const ArchiveSourceOptions options_;
   const Excludes excludes_;
   std::unique_ptr<ArchiveFile> file_;
+  const ShardFacts facts_;
   std::atomic<std::optional<Container>> container_{};
   // The reading thread's:
   std::unique_ptr<DecodedInput> decoded_;  ///< null where libarchive reads the file itself
@@ -235,6 +238,7 @@ Result<void> ArchiveSource::read_archive() {
 }
 
 Result<void> ArchiveSource::read_all() {
+  if (auto root = facts_.root()) SHARDFS_CHECK(put(WholeMember{*std::move(root), {}, true}));
   struct archive_entry* entry = nullptr;
   while (true) {
     // Left to archive_read_next_header(), the bytes skipped would be remembered as if they were a
@@ -298,6 +302,7 @@ Result<void> ArchiveSource::add_entry(struct archive_entry* entry, Member member
       return give_up(member.path, "is a hard link to " + *target + ", which is not packed");
     }
     member.link = std::move(*target);
+    facts_.complete(member);
     SHARDFS_CHECK(check_cpio_link(entry, member));
     return put(WholeMember{std::move(member), {}, true});
   }
@@ -305,6 +310,7 @@ Result<void> ArchiveSource::add_entry(struct archive_entry* entry, Member member
     return put(Notice{member.path + ": socket, not packed"});
   }
   if (member.is_regular()) return add_regular(entry, std::move(member));
+  facts_.complete(member);
   return put(WholeMember{std::move(member), {}, true});
 }
 
@@ -312,6 +318,7 @@ Result<void> ArchiveSource::add_regular(struct archive_entry* entry, Member memb
   if (!::archive_entry_size_is_set(entry)) return add_unsized(std::move(member));
   member.size = static_cast<std::uint64_t>(::archive_entry_size(entry));
   member.holes = holes_of(entry, member.size);
+  facts_.complete(member);
   const bool cpio =
       (::archive_format(archive_.get()) & ARCHIVE_FORMAT_BASE_MASK) == ARCHIVE_FORMAT_CPIO;
   if (cpio && member.size == 0 && ::archive_entry_nlink(entry) > 1) {
