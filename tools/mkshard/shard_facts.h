@@ -6,7 +6,7 @@
 #include <string>
 
 #include "fs/archive/archive.h"
-#include "fs/tree/tree.h"
+#include "fs/tree/builder.h"
 
 namespace shardfs {
 

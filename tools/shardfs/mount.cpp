@@ -32,6 +32,7 @@
 #include "tools/shardfs/mount_hot_list.h"
 #include "tools/shardfs/mount_options.h"
 #include "tools/shardfs/mount_place.h"
+#include "tools/shardfs/mounts.h"
 
 namespace shardfs {
 namespace {

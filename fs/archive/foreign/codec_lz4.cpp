@@ -1,5 +1,6 @@
 #include <array>
 
+#include <fmt/format.h>
 #include <xxhash.h>
 
 #include "fs/archive/foreign/codec_methods.h"
