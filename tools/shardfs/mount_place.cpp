@@ -1,12 +1,11 @@
 #include "tools/shardfs/mount_place.h"
 
 #include <cerrno>
-#include <cstring>
-#include <memory>
+#include <filesystem>
 #include <string>
 #include <string_view>
+#include <system_error>
 
-#include <dirent.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <sys/stat.h>
@@ -17,19 +16,6 @@
 
 namespace shardfs {
 namespace {
-
-struct Close {
-  void operator()(DIR* directory) const { ::closedir(directory); }
-};
-
-Result<bool> is_empty(const std::string& directory) {
-  const std::unique_ptr<DIR, Close> open(::opendir(directory.c_str()));
-  if (open == nullptr) return fail_errno(errno, directory, "cannot read");
-  while (const dirent* entry = ::readdir(open.get())) {
-    if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0) return false;
-  }
-  return true;
-}
 
 Error occupied(const std::string& directory, std::string_view what) {
   return {ErrorKind::Unsupported, EBUSY,
@@ -48,7 +34,9 @@ Result<void> check_directory(const std::string& directory) {
   };
   if (!S_ISDIR(found.st_mode)) return wrong("not a directory");
   if (::geteuid() != 0 && found.st_uid != ::geteuid()) return wrong("belongs to somebody else");
-  SHARDFS_TRY(const bool empty, is_empty(directory));
+  std::error_code failed;
+  const bool empty = std::filesystem::is_empty(directory, failed);
+  if (failed) return fail_errno(failed.value(), directory, "cannot read");
   if (!empty) return wrong("not empty");
   return {};
 }

@@ -23,7 +23,7 @@ FrameStream::FrameStream(const ByteSource& source, LayoutBuilder& layout, Codec 
       out_(kDecodedStep) {}
 
 void FrameStream::note_open(LayoutBuilder& layout) const {
-  if (!inside_ || decoded_ - noted_ <= kMaxWhole) return;
+  if (!inside_ || noted_ != 0 || decoded_ <= kMaxWhole) return;
   group_.note_open(layout);
   layout.add({codec_}, offset_, input_.size_from(offset_), decoded_);
 }
@@ -35,7 +35,10 @@ Result<bool> FrameStream::begin_frame() {
     if (in.empty()) return false;
     if (in.size() < kSkippableHeader) return input_.cut_short();
     const auto magic = load<std::uint32_t>(in.data());
-    if (magic == magic_) break;
+    if (magic == magic_) {
+      begin(in);
+      break;
+    }
     if (!is_skippable(magic)) return input_.damaged("no frame begins");
     const auto size = load<std::uint32_t>(in.data() + sizeof magic);
     if (as_text(in.subspan(kSkippableHeader)).starts_with(kPlainIndexMagic))

@@ -15,7 +15,6 @@ namespace shardfs {
 }
 constexpr std::size_t kSkippableHeader = 8;
 constexpr std::uint32_t kZstdMagic = 0xfd2fb528u;
-constexpr std::uint32_t kLz4Magic = 0x184d2204u;
 constexpr std::uint32_t kLz4LegacyMagic = 0x184c2102u;
 
 class FrameStream : public StreamPass {
@@ -33,6 +32,8 @@ class FrameStream : public StreamPass {
     /// What comes next in the frame needs nothing that is before, but what blocks() says.
     bool enterable = false;
   };
+  /// A frame begins, with these bytes: 8 of them at least.
+  virtual void begin(ByteSpan) {}
   /// Decodes some of a frame. After `done` the next frame's first bytes come.
   [[nodiscard]] virtual Result<Step> step(ByteSpan in, std::span<std::byte> out) = 0;
   /// How what lies between two `enterable` of a frame is compressed.

@@ -7,6 +7,7 @@
 
 #include "fs/archive/compressed/frame_stream.h"
 #include "fs/archive/compressed/streams.h"
+#include "fs/archive/foreign/lz4_frame.h"
 
 namespace shardfs {
 
@@ -17,26 +18,23 @@ struct FreeLz4 {
 };
 using Lz4Context = std::unique_ptr<LZ4F_dctx, FreeLz4>;
 
-/// Where the blocks of a frame lie, as the bytes go by ("LZ4 Frame Format Description" 1.6.2).
+/// Where the blocks of a frame lie, as the bytes go by.
 class Lz4Blocks {
  public:
   /// `start`: at least the first 6 bytes of a frame.
   void begin(ByteSpan start) {
-    constexpr unsigned kDictionary = 1, kSize = 8, kChecksums = 0x10, kIndependent = 0x20;
     const auto flags = std::to_integer<unsigned>(start[4]);
-    independent_ = (flags & kIndependent) != 0 && (flags & kDictionary) == 0;
-    checksum_size_ = (flags & kChecksums) != 0 ? 4 : 0;
-    largest_ = std::to_integer<unsigned>(start[5]) >> 4 & 7;
-    left_ = 7 + ((flags & kSize) != 0 ? 8 : 0);
+    independent_ = (flags & (lz4_flag::kIndependent | lz4_flag::kDictionary)) ==
+                   unsigned{lz4_flag::kIndependent};
+    kind_.largest = std::to_integer<unsigned>(start[5]) >> 4 & 7;
+    kind_.checksums = (flags & lz4_flag::kBlockChecksums) != 0;
+    left_ = 7 + ((flags & lz4_flag::kContentSize) != 0 ? 8 : 0);
     size_bytes_ = kSizeBytes;
   }
 
   /// Whether there are any that can be decoded alone.
   [[nodiscard]] bool independent() const { return independent_; }
-  /// As Codec::Lz4Blocks says.
-  [[nodiscard]] std::uint8_t parameter() const {
-    return static_cast<std::uint8_t>(largest_ | (checksum_size_ != 0 ? 8 : 0));
-  }
+  [[nodiscard]] const Lz4BlockKind& kind() const { return kind_; }
   /// Bytes up to the next place where something ends: the header, a block's size, a block.
   [[nodiscard]] std::uint64_t left() const {
     return size_bytes_ < kSizeBytes ? kSizeBytes - size_bytes_ : left_;
@@ -51,7 +49,8 @@ class Lz4Blocks {
     if (size_bytes_ < kSizeBytes) return;
     constexpr std::uint32_t kStored = 0x8000'0000;
     // Behind the last block there is a size of 0, and a checksum perhaps.
-    left_ = size_ == 0 ? UINT64_MAX : std::uint64_t{size_ & ~kStored} + checksum_size_;
+    left_ = size_ == 0 ? UINT64_MAX
+                       : std::uint64_t{size_ & ~kStored} + (kind_.checksums ? kChecksumBytes : 0);
   }
   /// After a block, or the header: a block's size comes next.
   void next() {
@@ -60,10 +59,10 @@ class Lz4Blocks {
   }
 
  private:
-  static constexpr unsigned kSizeBytes = 4;
+  static constexpr unsigned kSizeBytes = 4, kChecksumBytes = 4;
 
   bool independent_ = false;
-  unsigned checksum_size_ = 0, largest_ = 0;
+  Lz4BlockKind kind_;
   std::uint64_t left_ = 0;   ///< bytes of the header, or of a block behind its size
   std::uint32_t size_ = 0;   ///< of a block, as far as it has come
   unsigned size_bytes_ = 0;  ///< that have come
@@ -76,19 +75,19 @@ class Lz4Stream final : public FrameStream {
   [[nodiscard]] std::string name() const override { return "lz4"; }
 
  protected:
+  void begin(ByteSpan start) override { in_frame_.begin(start); }
   [[nodiscard]] Result<Step> step(ByteSpan in, std::span<std::byte> out) override;
-  [[nodiscard]] Coder blocks() const override { return {Codec::Lz4Blocks, in_frame_.parameter()}; }
+  [[nodiscard]] Coder blocks() const override {
+    return {Codec::Lz4Blocks, in_frame_.kind().parameter()};
+  }
 
  private:
   Lz4Context decoder_;
   Lz4Blocks in_frame_;
-  bool inside_ = false;  ///< of a frame
 };
 
 /// Stops where blocks end: the library itself would go on.
 Result<FrameStream::Step> Lz4Stream::step(ByteSpan in, std::span<std::byte> out) {
-  if (!inside_) in_frame_.begin(in);
-  inside_ = true;
   if (in_frame_.independent()) in = in.first(std::min<std::uint64_t>(in.size(), in_frame_.left()));
   Step did{.taken = in.size(), .given = out.size()};
   const std::size_t left =
@@ -96,7 +95,6 @@ Result<FrameStream::Step> Lz4Stream::step(ByteSpan in, std::span<std::byte> out)
   if (LZ4F_isError(left))
     return input_.damaged(fmt::format("damaged lz4 data ({})", LZ4F_getErrorName(left)));
   did.done = left == 0;
-  inside_ = !did.done;
   if (did.done || !in_frame_.independent()) return did;
   in_frame_.pass(in.first(did.taken));
   // Of a block that was taken whole some may be still to be given, if there was no more room.

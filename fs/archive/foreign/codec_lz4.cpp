@@ -38,23 +38,21 @@ Result<bool> Lz4Decoder::call(ByteSpan& in, std::span<std::byte>& out) {
 }
 
 Result<void> Lz4BlocksDecoder::begin(const Job& job) {
-  constexpr unsigned kVersion = 0x40, kIndependent = 0x20, kChecksums = 0x10;
-  const unsigned largest = job.parameter & 7;
-  if (largest < 4 || job.parameter > 15)
+  const auto kind = Lz4BlockKind::of(job.parameter);
+  if (!kind.is_known())
     return fail(ErrorKind::Unsupported,
                 fmt::format("lz4 blocks of kind {} are not known", job.parameter));
   SHARDFS_CHECK(frame_.begin());
   any_ = false;
   ended_ = false;
-  const unsigned flags = kVersion | kIndependent | ((job.parameter & 8) != 0 ? kChecksums : 0);
-  std::array<std::uint8_t, 7> header{0x04,
-                                     0x22,
-                                     0x4d,
-                                     0x18,
-                                     static_cast<std::uint8_t>(flags),
-                                     static_cast<std::uint8_t>(largest << 4)};
-  header[6] = static_cast<std::uint8_t>(XXH32(header.data() + 4, 2, 0) >> 8);
-  ByteSpan in = std::as_bytes(std::span(header));
+  const unsigned flags = lz4_flag::kVersion | lz4_flag::kIndependent |
+                         (kind.checksums ? lz4_flag::kBlockChecksums : 0);
+  std::array<std::byte, 7> header{};
+  store(header.data(), kLz4Magic);
+  header[4] = std::byte(flags);
+  header[5] = std::byte(kind.largest << 4);
+  header[6] = std::byte(XXH32(&header[4], 2, 0) >> 8);
+  ByteSpan in = header;
   std::span<std::byte> no_room;
   SHARDFS_CHECK(frame_.call(in, no_room));
   return {};

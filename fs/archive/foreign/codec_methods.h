@@ -13,6 +13,7 @@
 #include <zlib.h>
 
 #include "fs/archive/foreign/codec.h"
+#include "fs/archive/foreign/lz4_frame.h"
 #include "fs/archive/zstd_contexts.h"
 
 namespace shardfs {
@@ -153,7 +154,7 @@ class Lz4Frame {
 
 class Lz4Decoder final : public FramesDecoder {
  public:
-  Lz4Decoder() : FramesDecoder(0x184D2204) {}
+  Lz4Decoder() : FramesDecoder(kLz4Magic) {}
   Result<void> begin(const Job& job) override;
 
  private:
