@@ -591,7 +591,8 @@ TEST(Stream, FailedReadIsPassedOn) {
 class Damaged : public ::testing::TestWithParam<std::string> {
  protected:
   void SetUp() override {
-    if (!shop_.has(GetParam())) GTEST_SKIP() << GetParam() << " is not there";
+    const std::string tool = GetParam().substr(0, GetParam().find(' '));
+    if (!shop_.has(tool)) GTEST_SKIP() << tool << " is not there";
     shop_.write("in", mixture(150'000, 9));
     shop_.write("empty", {});
     ASSERT_EQ(shop_.run(GetParam() + " -1 <in >one; " + GetParam() +
@@ -620,8 +621,14 @@ class Damaged : public ::testing::TestWithParam<std::string> {
   std::vector<std::size_t> borders_;  ///< where nothing is missing but the rest
 };
 
-std::string tool_name(const ::testing::TestParamInfo<std::string>& info) { return info.param; }
-INSTANTIATE_TEST_SUITE_P(By, Damaged, ::testing::Values("gzip", "zstd", "xz", "bzip2", "lz4"),
+std::string tool_name(const ::testing::TestParamInfo<std::string>& info) {
+  std::string name = info.param;
+  std::erase_if(name, [](char c) { return c == ' ' || c == '-'; });
+  return name;
+}
+// With threads xz notes sizes, by which blocks are decoded ahead.
+INSTANTIATE_TEST_SUITE_P(By, Damaged,
+                         ::testing::Values("gzip", "zstd", "xz", "xz -T2", "bzip2", "lz4"),
                          tool_name);
 
 TEST_P(Damaged, CutShortIsAnError) {

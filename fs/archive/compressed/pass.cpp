@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <span>
 #include <utility>
 
@@ -19,18 +18,11 @@ namespace {
 constexpr std::uint64_t kGroupEnough = 64 * 1024;
 constexpr std::uint64_t kGroupMost = 1024 * 1024;
 
-/// How soon what has been found is shown to who asks while storage is waited for.
-constexpr std::chrono::milliseconds kLookEvery{10};
-
 }  // namespace
 
-Result<void> wait_for(std::future<Result<void>>& read, const std::function<void()>& look) {
-  while (look && read.wait_for(kLookEvery) == std::future_status::timeout) look();
-  return read.get();
-}
-
-std::unexpected<Error> ForwardInput::damaged(std::string_view what, ErrorKind kind) const {
-  return fail(kind, fmt::format("{}: {} at byte {} of the file", source_.name(), what, position()));
+std::unexpected<Error> ForwardInput::damaged_at(std::uint64_t position, std::string_view what,
+                                                ErrorKind kind) const {
+  return fail(kind, fmt::format("{}: {} at byte {} of the file", source_.name(), what, position));
 }
 
 std::unexpected<Error> ForwardInput::no_memory() const {
@@ -69,15 +61,30 @@ Result<ByteSpan> ForwardInput::peek(std::size_t wanted) {
   return ByteSpan(buffers_[current_]).subspan(begin_, end_ - begin_);
 }
 
+Result<ByteSpan> ForwardInput::some(std::uint64_t most) {
+  SHARDFS_TRY(const ByteSpan bytes, peek());
+  if (bytes.empty()) return cut_short();
+  const auto size = static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), most));
+  take(size);
+  return bytes.first(size);
+}
+
 Result<void> ForwardInput::skip(std::uint64_t count) {
   while (count > 0) {
-    SHARDFS_TRY(const ByteSpan bytes, peek());
-    if (bytes.empty()) return cut_short();
-    const auto some = static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), count));
-    take(some);
-    count -= some;
+    SHARDFS_TRY(const ByteSpan bytes, some(count));
+    count -= bytes.size();
   }
   return {};
+}
+
+Result<Bytes> ForwardInput::read(std::size_t count) {
+  Bytes all;
+  all.reserve(count);
+  while (all.size() < count) {
+    SHARDFS_TRY(const ByteSpan bytes, some(count - all.size()));
+    append(all, bytes);
+  }
+  return all;
 }
 
 void BlockNotes::add(Coder coder, std::uint64_t offset, std::uint64_t packed, std::uint64_t decoded,

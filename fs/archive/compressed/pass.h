@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <expected>
 #include <functional>
@@ -21,9 +22,15 @@ namespace shardfs {
 /// Decoded bytes given at a time: they are still in the processor's cache when they are used.
 inline constexpr std::size_t kDecodedStep = 256 * 1024;
 
-/// What a read that was begun comes to. Meanwhile calls `look`, if it is not empty, now and then.
-[[nodiscard]] Result<void> wait_for(std::future<Result<void>>& read,
-                                    const std::function<void()>& look);
+/// How soon what has been found is shown to who asks while something is waited for.
+inline constexpr std::chrono::milliseconds kLookEvery{10};
+
+/// What was begun comes to. Meanwhile calls `look`, if it is not empty, now and then.
+template <typename T>
+[[nodiscard]] T wait_for(std::future<T>& begun, const std::function<void()>& look) {
+  while (look && begun.wait_for(kLookEvery) == std::future_status::timeout) look();
+  return begun.get();
+}
 
 /// A file's bytes in order, asked for in requests of 4 MiB, the next one while the last is used.
 /// Keeps two of them. One thread at a time.
@@ -34,6 +41,7 @@ class ForwardInput {
 
   /// See DecodedStream.
   void while_waiting(const std::function<void()>& look) { look_ = look; }
+  [[nodiscard]] const std::function<void()>& look() const { return look_; }
 
   static constexpr std::size_t kMostWanted = 4096;
 
@@ -44,6 +52,8 @@ class ForwardInput {
   void take(std::size_t count) { begin_ += count; }
   /// The same for any number of bytes. Corrupt: the file ends before.
   [[nodiscard]] Result<void> skip(std::uint64_t count);
+  /// The same, and gives them.
+  [[nodiscard]] Result<Bytes> read(std::size_t count);
 
   /// Where the next byte is in the file.
   [[nodiscard]] std::uint64_t position() const { return received_ - (end_ - begin_); }
@@ -55,13 +65,19 @@ class ForwardInput {
 
   /// "FILE: WHAT at byte POSITION of the file".
   [[nodiscard]] std::unexpected<Error> damaged(std::string_view what,
-                                               ErrorKind kind = ErrorKind::Corrupt) const;
+                                               ErrorKind kind = ErrorKind::Corrupt) const {
+    return damaged_at(position(), what, kind);
+  }
+  [[nodiscard]] std::unexpected<Error> damaged_at(std::uint64_t position, std::string_view what,
+                                                  ErrorKind kind = ErrorKind::Corrupt) const;
   [[nodiscard]] std::unexpected<Error> cut_short() const { return damaged("cut short"); }
   [[nodiscard]] std::unexpected<Error> no_memory() const;
 
  private:
   void request();
   [[nodiscard]] Result<void> receive();
+  /// Takes what is there of the next bytes, at most as many. Corrupt: the file ends.
+  [[nodiscard]] Result<ByteSpan> some(std::uint64_t most);
 
   const ByteSource& source_;
   std::function<void()> look_;

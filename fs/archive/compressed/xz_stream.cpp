@@ -1,12 +1,14 @@
 #include <array>
 #include <cstdlib>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include <fmt/format.h>
 #include <lzma.h>
 
+#include "fs/archive/compressed/blocks_ahead.h"
 #include "fs/archive/compressed/pass.h"
 #include "fs/archive/compressed/streams.h"
 #include "fs/archive/foreign/block_table.h"
@@ -26,11 +28,11 @@ struct FreeIndexHash {
   return reinterpret_cast<const std::uint8_t*>(bytes.data());
 }
 
-/// Decodes block by block, for lzma_stream_decoder() would not tell where they are.
+/// Decodes block by block, for lzma_stream_decoder() would not tell where they are: several at once
+/// where their headers tell their sizes, as those do that `xz -T` writes.
 class XzStream final : public StreamPass {
  public:
-  XzStream(const ByteSource& source, LayoutBuilder& layout)
-      : StreamPass(source, layout), out_(kDecodedStep) {}
+  XzStream(const ByteSource& source, LayoutBuilder& layout) : StreamPass(source, layout) {}
   ~XzStream() override { lzma_end(&lzma_); }
   XzStream(const XzStream&) = delete;
   XzStream& operator=(const XzStream&) = delete;
@@ -42,13 +44,21 @@ class XzStream final : public StreamPass {
   [[nodiscard]] Result<ByteSpan> advance() override;
 
  private:
-  enum class State : std::uint8_t { Between, AtBlock, InBlock };
+  enum class State : std::uint8_t { Between, AtBlock, InBlock, AtEnd };
 
+  [[nodiscard]] Result<void> look_ahead();
+  [[nodiscard]] Result<void> take_block();
   [[nodiscard]] Result<void> skip_padding();
   [[nodiscard]] Result<bool> begin_stream();
   [[nodiscard]] Result<void> begin_block();
-  [[nodiscard]] Result<void> init_decoder();
+  [[nodiscard]] Result<bool> init_decoder();
+  [[nodiscard]] bool can_be_ahead(std::uint64_t memory) const;
+  [[nodiscard]] Result<void> push_block();
+  [[nodiscard]] Coder coder() const {
+    return {Codec::Xz, static_cast<std::uint8_t>(header_.check)};
+  }
   [[nodiscard]] Result<std::size_t> decode();
+  [[nodiscard]] Result<void> note_in_index();
   [[nodiscard]] Result<void> end_block();
   [[nodiscard]] Result<void> check_index();
   [[nodiscard]] Result<void> end_stream();
@@ -56,7 +66,9 @@ class XzStream final : public StreamPass {
 
   lzma_stream lzma_ = LZMA_STREAM_INIT;
   Bytes out_;
-  State state_ = State::Between;  ///< …streams, a stream's blocks, or in one
+  State state_ = State::Between;  ///< …streams, a stream's blocks, in one, or at the file's end
+  BlocksAhead ahead_;             ///< before that
+  std::optional<Error> error_;    ///< found behind them
   lzma_stream_flags header_ = {};
   std::unique_ptr<lzma_index_hash, FreeIndexHash> index_;  ///< of the blocks of this stream
   lzma_block block_ = {};
@@ -101,8 +113,17 @@ Result<bool> XzStream::begin_stream() {
   return true;
 }
 
-/// Makes a decoder by the header of a block that is next in the input.
-Result<void> XzStream::init_decoder() {
+/// By its header: can be read and decoded as a whole, by a decoder for random access.
+bool XzStream::can_be_ahead(std::uint64_t memory) const {
+  return block_.compressed_size != LZMA_VLI_UNKNOWN &&
+         block_.uncompressed_size != LZMA_VLI_UNKNOWN &&
+         !is_in_steps(lzma_block_total_size(&block_), block_.uncompressed_size) &&
+         memory <= std::uint64_t{1} << kWindowLog;
+}
+
+/// Reads the header of a block that is next in the input. False: it can be decoded ahead; else
+/// there is a decoder for it now.
+Result<bool> XzStream::init_decoder() {
   SHARDFS_TRY(const ByteSpan in, input_.peek(LZMA_BLOCK_HEADER_SIZE_MAX));
   block_ = {};
   block_.version = 1;
@@ -116,14 +137,15 @@ Result<void> XzStream::init_decoder() {
   if (answer != LZMA_OK) return error(answer);
   const std::uint64_t memory = lzma_raw_decoder_memusage(filters.data());
   const bool too_much = memory != UINT64_MAX && memory > kMostMemory;
-  if (!too_much) answer = lzma_block_decoder(&lzma_, &block_);
+  const bool ahead = !too_much && can_be_ahead(memory);
+  if (!too_much && !ahead) answer = lzma_block_decoder(&lzma_, &block_);
   lzma_filters_free(filters.data(), nullptr);
   block_.filters = nullptr;  // they were needed for making the decoder only
   if (too_much)
     return input_.damaged(fmt::format("xz data that take {} MiB of memory", memory >> 20),
                           ErrorKind::Unsupported);
   if (answer != LZMA_OK) return error(answer);
-  return {};
+  return !ahead;
 }
 
 /// Begins the next block of this stream, or ends the stream where its index is.
@@ -137,11 +159,49 @@ Result<void> XzStream::begin_block() {
     state_ = State::Between;
     return {};
   }
-  SHARDFS_CHECK(init_decoder());
   offset_ = input_.position();
+  SHARDFS_TRY(const bool here, init_decoder());
+  if (!here) return push_block();
   decoded_ = 0;
   input_.take(block_.header_size);
   state_ = State::InBlock;
+  return {};
+}
+
+Result<void> XzStream::push_block() {
+  SHARDFS_CHECK(note_in_index());
+  const auto size = static_cast<std::size_t>(lzma_block_total_size(&block_));
+  const auto decoded = static_cast<std::size_t>(block_.uncompressed_size);
+  SHARDFS_TRY(Bytes packed, input_.read(size));
+  ahead_.push({.coder = coder(),
+               .offset = offset_,
+               .size = size,
+               .packed = std::move(packed),
+               .likely = decoded,
+               .most = decoded});
+  return {};
+}
+
+/// Goes on up to a block that is not decoded ahead, or as far as is worth it.
+Result<void> XzStream::look_ahead() {
+  while ((state_ == State::Between || state_ == State::AtBlock) && ahead_.wants_more()) {
+    if (state_ == State::Between) {
+      SHARDFS_TRY(const bool another, begin_stream());
+      state_ = another ? State::AtBlock : State::AtEnd;
+    } else {
+      SHARDFS_CHECK(begin_block());
+    }
+  }
+  return {};
+}
+
+/// Takes the block that is next, decoded, to out_.
+Result<void> XzStream::take_block() {
+  auto [block, decoded] = ahead_.pop(input_.look());
+  if (!decoded)
+    return input_.damaged_at(block.offset, decoded.error().message, decoded.error().kind);
+  out_ = std::move(*decoded);
+  blocks_.add(block.coder, block.offset, block.size, out_.size());
   return {};
 }
 
@@ -166,20 +226,24 @@ Result<std::size_t> XzStream::decode() {
   return given;
 }
 
-Result<void> XzStream::end_block() {
+/// For check_index().
+Result<void> XzStream::note_in_index() {
   const lzma_ret answer = lzma_index_hash_append(index_.get(), lzma_block_unpadded_size(&block_),
                                                  block_.uncompressed_size);
   if (answer != LZMA_OK) return error(answer);
-  blocks_.add({Codec::Xz, static_cast<std::uint8_t>(header_.check)}, offset_,
-              input_.position() - offset_, decoded_);
+  return {};
+}
+
+Result<void> XzStream::end_block() {
+  SHARDFS_CHECK(note_in_index());
+  blocks_.add(coder(), offset_, input_.position() - offset_, decoded_);
   state_ = State::AtBlock;
   return {};
 }
 
 void XzStream::note_open(LayoutBuilder& layout) const {
   if (state_ != State::InBlock || decoded_ <= kMaxWhole) return;
-  layout.add({Codec::Xz, static_cast<std::uint8_t>(header_.check)}, offset_,
-             input_.size_from(offset_), decoded_);
+  layout.add(coder(), offset_, input_.size_from(offset_), decoded_);
 }
 
 /// The index must tell of the blocks that were there.
@@ -210,13 +274,18 @@ Result<void> XzStream::end_stream() {
 
 Result<ByteSpan> XzStream::advance() {
   for (;;) {
-    if (state_ == State::Between) {
-      SHARDFS_TRY(const bool another, begin_stream());
-      if (!another) return ByteSpan();
-      state_ = State::AtBlock;
+    if (!error_) {
+      if (const auto looked = look_ahead(); !looked) error_ = looked.error();
     }
-    if (state_ == State::AtBlock) SHARDFS_CHECK(begin_block());
-    if (state_ == State::InBlock) {
+    if (!ahead_.empty()) {
+      SHARDFS_CHECK(take_block());
+      if (!out_.empty()) return out_;
+    } else if (error_) {
+      return std::unexpected(*error_);
+    } else if (state_ == State::AtEnd) {
+      return ByteSpan();
+    } else {
+      out_.resize(kDecodedStep);
       SHARDFS_TRY(const std::size_t given, decode());
       if (given > 0) return ByteSpan(out_).first(given);
     }
