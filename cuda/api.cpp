@@ -6,6 +6,7 @@
 #include <cstring>
 #include <exception>
 #include <filesystem>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -30,14 +31,20 @@
 
 // Behind the interface's names there are classes of ours.
 struct shardfs_dataset {
-  std::unique_ptr<shardfs::Batches> batches;
+  std::shared_ptr<shardfs::Batches> batches;
   pid_t opened_by = ::getpid();
 };
 struct shardfs_batch {
-  std::shared_ptr<shardfs::Batch> batch;
-  std::span<shardfs_read> reads;
-  std::vector<std::uint32_t> items;     ///< number of the read behind each item
-  std::optional<shardfs::Error> error;  ///< of a read that was none
+  std::shared_ptr<shardfs::Batches> batches;  ///< outlives the batch
+  std::shared_ptr<shardfs::Batch> batch = {};
+  std::span<shardfs_read> reads = {};
+  std::vector<std::uint32_t> items = {};     ///< number of the read behind each item
+  std::optional<shardfs::Error> error = {};  ///< of a read that was none
+  pid_t begun_by = ::getpid();
+
+  enum class State : std::uint8_t { OnItsWay, InStream, InPlace };
+  std::mutex mutex = {};  ///< guards the results in `reads`, and what follows
+  State state = State::OnItsWay;
 };
 
 namespace shardfs {
@@ -83,6 +90,7 @@ std::string environment(const char* name) {
 void begin_log() {
   static std::once_flag once;
   std::call_once(once, [] {
+    if (spdlog::get("shardfs")) return;  // The program's own.
     auto logger = spdlog::stderr_logger_mt("shardfs");
     logger->set_pattern("shardfs: %v");
     const std::string level = environment("SHARDFS_LOG");
@@ -146,6 +154,9 @@ Result<CacheSettings> cache_settings(const shardfs_options& options) {
 
 Result<BatchOptions> batch_options(const shardfs_options& options) {
   BatchOptions batch;
+  if (options.readers > BatchOptions::kMostAsked)
+    return fail(ErrorKind::Invalid, fmt::format("readers: {}: more than {}", options.readers,
+                                                BatchOptions::kMostAsked));
   batch.readers = options.readers;
   if (options.staging_bytes % kPartGrain != 0 || options.staging_bytes < 2 * kPartGrain)
     return fail(ErrorKind::Invalid,
@@ -167,6 +178,7 @@ Result<BatchOptions> batch_options(const shardfs_options& options) {
 /// Sets the results of reads that go no further.
 void settle(shardfs_read& read, const Error& error) {
   read.bytes = 0;
+  read.route = SHARDFS_ROUTE_HOST;
   read.verified = 0;
   read.error = error.to_errno();
 }
@@ -175,16 +187,17 @@ Result<Item> nothing_to_read() { return fail(ErrorKind::Invalid, "a read without
 
 /// The reads of a batch as items. One that names no file is settled with its error, which is given
 /// too.
-std::vector<Item> items_of(Batches& batches, shardfs_batch& batch) {
+std::vector<Item> items_of(shardfs_batch& batch) {
   std::vector<Item> items;
   items.reserve(batch.reads.size());
   Batches::Directory directory;
   for (std::size_t i = 0; i < batch.reads.size(); ++i) {
     shardfs_read& read = batch.reads[i];
-    const auto item = read.path == nullptr
-                          ? nothing_to_read()
-                          : batches.item(read.path, read.offset, read.length,
-                                         reinterpret_cast<DeviceAddress>(read.buffer), &directory);
+    const auto item =
+        read.path == nullptr
+            ? nothing_to_read()
+            : batch.batches->item(read.path, read.offset, read.length,
+                                  reinterpret_cast<DeviceAddress>(read.buffer), &directory);
     if (!item) {
       settle(read, item.error());
       if (!batch.error) batch.error = item.error();
@@ -198,35 +211,57 @@ std::vector<Item> items_of(Batches& batches, shardfs_batch& batch) {
 
 /// Puts the results into the reads; the first error.
 Result<void> results(shardfs_batch& batch) {
-  std::optional<Error> first = std::move(batch.error);
+  const Error* first = batch.error ? &*batch.error : nullptr;
   const auto outcomes = batch.batch->outcomes();
   for (std::size_t i = 0; i < outcomes.size(); ++i) {
     shardfs_read& read = batch.reads[batch.items[i]];
     const Outcome& outcome = outcomes[i];
-    read.route = static_cast<std::int32_t>(outcome.route);
     if (outcome.error) {
       settle(read, *outcome.error);
-      if (!first) first = outcome.error;
-      continue;
+      if (first == nullptr) first = &*outcome.error;
+    } else {
+      read.bytes = batch.batch->items()[i].length;
+      read.verified = outcome.verified ? 1 : 0;
+      read.error = 0;
     }
-    read.bytes = batch.batch->items()[i].length;
-    read.verified = outcome.verified ? 1 : 0;
-    read.error = 0;
+    read.route = static_cast<std::int32_t>(outcome.route);
   }
-  if (first) return std::unexpected(*std::move(first));
+  if (first != nullptr) return std::unexpected(*first);
   return {};
 }
 
-Result<std::unique_ptr<shardfs_batch>> submit(shardfs_dataset& dataset, int device,
+Result<std::unique_ptr<shardfs_batch>> submit(const shardfs_dataset& dataset, int device,
                                               std::span<shardfs_read> reads,
                                               std::optional<Stream> after) {
   SHARDFS_TRY(BatchReader* const reader, dataset.batches->to(device));
-  auto batch = std::make_unique<shardfs_batch>();
+  auto batch = std::make_unique<shardfs_batch>(dataset.batches);
   batch->reads = reads;
-  std::vector<Item> items = items_of(*dataset.batches, *batch);
-  SHARDFS_TRY(batch->batch, reader->submit(std::move(items), false, after));
+  SHARDFS_TRY(batch->batch, reader->submit(items_of(*batch), false, after));
   return batch;
 }
+
+/// Waits on the host, or has `stream` wait for what is still to be copied, and fills in the
+/// results.
+Result<void> wait(shardfs_batch& batch, std::optional<Stream> stream) {
+  using State = shardfs_batch::State;
+  // In a child after fork() there are no threads that go on with it.
+  if (batch.begun_by != ::getpid())
+    return fail(ErrorKind::Unsupported,
+                "a batch that was begun before fork(); try: reading in this process");
+  const std::lock_guard lock(batch.mutex);
+  Result<void> waited = {};
+  if (batch.state != State::InPlace && stream) waited = batch.batch->wait_in(*stream);
+  if (batch.state != State::InPlace && !stream) batch.batch->wait();
+  // Where the stream cannot wait, the host has.
+  if (batch.state != State::InPlace)
+    batch.state = stream && waited ? State::InStream : State::InPlace;
+  SHARDFS_CHECK(results(batch));
+  return waited;
+}
+
+struct DropBuffer {
+  void operator()(Buffer* buffer) const { buffer->drop(); }
+};
 
 }  // namespace
 }  // namespace shardfs
@@ -295,6 +330,21 @@ int shardfs_list(shardfs_dataset* dataset, const char* path,
   });
 }
 
+int shardfs_list_text(shardfs_dataset* dataset, const char* path, char* text, std::size_t capacity,
+                      std::size_t* length, shardfs_error* error) {
+  return shardfs::guarded(error, [&]() -> Result<void> {
+    std::string all;
+    SHARDFS_CHECK(
+        dataset->batches->visit_files(path, [&](const std::string& file, std::uint64_t size) {
+          fmt::format_to(std::back_inserter(all), "{}{}{}{}", file, '\0', size, '\0');
+          return true;
+        }));
+    *length = all.size();
+    if (all.size() <= capacity) std::ranges::copy(all, text);
+    return {};
+  });
+}
+
 int shardfs_extents(shardfs_dataset* dataset, const char* path, shardfs_extent* extents,
                     std::size_t capacity, std::size_t* count, shardfs_error* error) {
   return shardfs::guarded(error, [&]() -> Result<void> {
@@ -340,26 +390,26 @@ int shardfs_submit(shardfs_dataset* dataset, int device, shardfs_read* reads, st
 }
 
 int shardfs_wait(shardfs_batch* batch, shardfs_error* error) {
-  const std::unique_ptr<shardfs_batch> owner(batch);
-  return shardfs::guarded(error, [&] {
-    batch->batch->wait();
-    return shardfs::results(*batch);
-  });
+  return shardfs::guarded(error, [&] { return shardfs::wait(*batch, std::nullopt); });
 }
 
 int shardfs_wait_in_stream(shardfs_batch* batch, void* stream, shardfs_error* error) {
-  const std::unique_ptr<shardfs_batch> owner(batch);
-  return shardfs::guarded(error, [&]() -> Result<void> {
-    SHARDFS_CHECK(batch->batch->wait_in(shardfs::Stream{stream}));
-    return shardfs::results(*batch);
-  });
+  return shardfs::guarded(error, [&] { return shardfs::wait(*batch, shardfs::Stream{stream}); });
+}
+
+void shardfs_batch_drop(shardfs_batch* batch) {
+  if (batch == nullptr || batch->begun_by != ::getpid()) return;
+  if (batch->state == shardfs_batch::State::OnItsWay) batch->batch->wait();
+  delete batch;
 }
 
 int shardfs_read_batch(shardfs_dataset* dataset, int device, shardfs_read* reads, std::size_t count,
                        void* stream, unsigned flags, shardfs_error* error) {
   shardfs_batch* batch = nullptr;
-  const int code = shardfs_submit(dataset, device, reads, count, stream, flags, &batch, error);
-  return code != 0 ? code : shardfs_wait(batch, error);
+  int code = shardfs_submit(dataset, device, reads, count, stream, flags, &batch, error);
+  if (code == 0) code = shardfs_wait(batch, error);
+  shardfs_batch_drop(batch);
+  return code;
 }
 
 int shardfs_read_packed(shardfs_dataset* dataset, int device, shardfs_read* reads,
@@ -367,24 +417,20 @@ int shardfs_read_packed(shardfs_dataset* dataset, int device, shardfs_read* read
   *buffer = nullptr;
   return shardfs::guarded(error, [&]() -> Result<void> {
     SHARDFS_TRY(shardfs::BatchReader* const reader, dataset->batches->to(device));
-    shardfs_batch batch;
+    shardfs_batch batch{.batches = dataset->batches};
     batch.reads = {reads, count};
-    std::vector<shardfs::Item> items = shardfs::items_of(*dataset->batches, batch);
-    SHARDFS_TRY(shardfs::Buffer* const memory,
+    std::vector<shardfs::Item> items = shardfs::items_of(batch);
+    SHARDFS_TRY(shardfs::Buffer* const made,
                 shardfs::Buffer::make(reader->device(), shardfs::lay_out(items)));
+    std::unique_ptr<shardfs::Buffer, shardfs::DropBuffer> memory(made);
     for (std::size_t i = 0; i < items.size(); ++i) {
       items[i].to += memory->address();
       reads[batch.items[i]].buffer = shardfs::to_pointer(items[i].to);
     }
-    auto submitted = reader->submit(std::move(items), true, std::nullopt);
-    if (!submitted) {
-      memory->drop();
-      return std::unexpected(std::move(submitted).error());
-    }
-    batch.batch = *std::move(submitted);
-    batch.batch->wait();
-    *buffer = reinterpret_cast<shardfs_buffer*>(memory);
-    return shardfs::results(batch);
+    SHARDFS_TRY(batch.batch, reader->submit(std::move(items), true, std::nullopt));
+    const auto done = shardfs::wait(batch, std::nullopt);
+    *buffer = reinterpret_cast<shardfs_buffer*>(memory.release());
+    return done;
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <exception>
 #include <new>
 #include <system_error>
 #include <utility>
@@ -49,7 +50,11 @@ Result<void> Batch::wait_in(Stream stream) {
   wait_for_readers();
   begin_ = {};
   for (const auto& event : copied_) {
-    if (event) SHARDFS_CHECK(reader_->device()->wait_in(stream, *event));
+    if (!event) continue;
+    if (auto waits = reader_->device()->wait_in(stream, *event); !waits) {
+      wait();
+      return waits;
+    }
   }
   return {};
 }
@@ -182,10 +187,16 @@ Result<void> BatchReader::check_memory(std::span<const Item> items) const {
   for (const Item& item : items) {
     if (item.length == 0 || allocation.holds(item.to, item.length)) continue;
     SHARDFS_TRY(allocation, device_->allocation_of(item.to));
-    if (!allocation.holds(item.to, item.length))
-      return fail(
-          ErrorKind::Invalid,
-          fmt::format("{} bytes at {:#x} are more than was allocated there", item.length, item.to));
+    // Memory may have been mapped in pieces, side by side: what is called one allocation is one of
+    // them (PyTorch's expandable_segments).
+    while (!allocation.holds(item.to, item.length)) {
+      const auto next = device_->allocation_of(allocation.begin + allocation.bytes);
+      if (!next || next->begin != allocation.begin + allocation.bytes)
+        return fail(ErrorKind::Invalid,
+                    fmt::format("{} bytes at {:#x} are more than was allocated there", item.length,
+                                item.to));
+      allocation.bytes += next->bytes;
+    }
   }
   return {};
 }
@@ -204,6 +215,11 @@ Result<void> BatchReader::start() {
   return {};
 }
 
+Result<void> BatchReader::open_lane(std::unique_ptr<Lane>& lane) {
+  SHARDFS_TRY(lane, Lane::open(*device_, options_.staging));
+  return {};
+}
+
 void BatchReader::work(unsigned number) {
   std::unique_ptr<Lane> lane;
   if (device_) device_->use();
@@ -218,20 +234,19 @@ void BatchReader::work(unsigned number) {
       task = batch->next_++;
       if (batch->next_ == batch->plan_.tasks.size()) queue_.pop_front();
     }
-    if (device_ && !lane) {
-      // Pinned memory is dear to make: a reader has it from its first task on.
-      auto opened = Lane::open(*device_, options_.staging);
-      if (!opened) {
-        fail_task(*batch, task, opened.error());
-        end_task(*batch);
-        continue;
-      }
-      lane = *std::move(opened);
-    }
     try {
-      run(*batch, task, number, lane.get());
+      // Pinned memory is dear to make: a reader has it from its first task on.
+      Result<void> opened = {};
+      if (device_ && !lane) opened = open_lane(lane);
+      if (opened) {
+        run(*batch, task, number, lane.get());
+      } else {
+        fail_task(*batch, task, opened.error());
+      }
     } catch (const std::bad_alloc&) {
       fail_task(*batch, task, {ErrorKind::NoSpace, ENOMEM, "out of memory"});
+    } catch (const std::exception& thrown) {
+      fail_task(*batch, task, {ErrorKind::Io, 0, thrown.what()});
     }
     end_task(*batch);
   }

@@ -39,6 +39,7 @@ class Batch {
   /// Waits until every byte is where it belongs. May be called again.
   void wait();
   /// Waits until every byte has been read, and has `stream` wait for what is still to be copied.
+  /// Where that fails, it has waited as wait() does.
   [[nodiscard]] Result<void> wait_in(Stream stream);
   /// One an item. After either wait.
   [[nodiscard]] std::span<const Outcome> outcomes() const { return outcomes_; }
@@ -79,6 +80,8 @@ struct BatchOptions {
   /// So many keep the bus of a GPU busy (PCIe 5: 55 GB/s), at some 3 GB/s each of reading and
   /// checking where all of them read.
   static constexpr unsigned kMostReaders = 16;
+  /// What may be asked for: 4 GiB of pinned memory.
+  static constexpr unsigned kMostAsked = 256;
 };
 
 /// Any thread may submit and wait. Threads begin with the first batch; they are not there in a
@@ -120,6 +123,7 @@ class BatchReader {
   [[nodiscard]] Result<void> try_direct();
   [[nodiscard]] Result<void> check_memory(std::span<const Item> items) const;
   [[nodiscard]] Result<void> start();
+  [[nodiscard]] Result<void> open_lane(std::unique_ptr<Lane>& lane);
   void work(unsigned number);
   void run(Batch& batch, std::size_t task, unsigned number, Lane* lane);
   void read_to_host(Batch& batch, const Task& task);

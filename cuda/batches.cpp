@@ -136,8 +136,9 @@ Result<void> Batches::visit_files(
     const std::function<bool(const std::string& path, std::uint64_t size)>& visit) const {
   const Tree& tree = dataset_->tree();
   SHARDFS_TRY(const Entry top, inode(path));
+  const std::string begin = path.substr(0, path.find_last_not_of('/') + 1);
   // Directories still to be listed, the next one last: a tree may be deeper than a stack.
-  std::vector<std::pair<Entry, std::string>> directories{{top, path}};
+  std::vector<std::pair<Entry, std::string>> directories{{top, begin}};
   while (!directories.empty()) {
     const Entry directory = directories.back().first;
     const std::string at = std::move(directories.back().second);

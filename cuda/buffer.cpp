@@ -1,6 +1,7 @@
 #include "cuda/buffer.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 
 #include <dlfcn.h>
@@ -55,7 +56,8 @@ Result<Buffer*> Buffer::make(std::shared_ptr<Device> device, std::uint64_t bytes
     address = memory.address;
   } else {
     void* const memory = std::aligned_alloc(kAlignment, size);
-    if (memory == nullptr) return fail(ErrorKind::NoSpace, "no memory for the batch");
+    if (memory == nullptr)
+      return std::unexpected(Error{ErrorKind::NoSpace, ENOMEM, "no memory for the batch"});
     address = reinterpret_cast<DeviceAddress>(memory);
   }
   return new Buffer(std::move(device), address, bytes);

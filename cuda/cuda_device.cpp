@@ -1,3 +1,4 @@
+#include <cerrno>
 #include <chrono>
 #include <string_view>
 #include <utility>
@@ -14,10 +15,10 @@ namespace {
 
 Result<void> check(cudaError_t code, std::string_view what) {
   if (code == cudaSuccess) return {};
-  const ErrorKind kind =
-      code == cudaErrorMemoryAllocation ? ErrorKind::NoSpace : ErrorKind::Unsupported;
-  return fail(kind, fmt::format("{}: {} (CUDA {})", what, cudaGetErrorString(code),
-                                static_cast<int>(code)));
+  const bool no_memory = code == cudaErrorMemoryAllocation;
+  return std::unexpected(Error{
+      no_memory ? ErrorKind::NoSpace : ErrorKind::Unsupported, no_memory ? ENOMEM : 0,
+      fmt::format("{}: {} (CUDA {})", what, cudaGetErrorString(code), static_cast<int>(code))});
 }
 
 /// Makes a device current in this thread, for as long as it lives.

@@ -104,7 +104,9 @@ Result<std::shared_ptr<CuFile>> load(const std::string& name) {
   SHARDFS_CHECK(find(library, "cuFileBufDeregister", functions.buf_deregister));
   SHARDFS_CHECK(find(library, "cuFileRead", functions.read));
   const auto status = functions.driver_open();
-  if (status.code != 0) return refused("its driver was", status);
+  // The program, or a library of its, may have opened it.
+  if (status.code != 0 && status.code != cufile::kDriverAlreadyOpen)
+    return refused("its driver was", status);
   return std::make_shared<LoadedCuFile>(functions);
 }
 

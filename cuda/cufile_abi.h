@@ -25,9 +25,10 @@ struct Descriptor {
   const void* operations;  ///< null: those of the kernel
 };
 
-inline constexpr int kOpaqueFd = 1;          ///< CU_FILE_HANDLE_TYPE_OPAQUE_FD
-inline constexpr int kFirstError = 5000;     ///< CUFILEOP_BASE_ERR
-inline constexpr int kInternalError = 5030;  ///< CU_FILE_INTERNAL_ERROR
+inline constexpr int kOpaqueFd = 1;              ///< CU_FILE_HANDLE_TYPE_OPAQUE_FD
+inline constexpr int kFirstError = 5000;         ///< CUFILEOP_BASE_ERR
+inline constexpr int kDriverAlreadyOpen = 5026;  ///< CU_FILE_DRIVER_ALREADY_OPEN
+inline constexpr int kInternalError = 5030;      ///< CU_FILE_INTERNAL_ERROR
 
 using DriverOpen = Status();
 using HandleRegister = Status(void** handle, Descriptor* descriptor);

@@ -63,7 +63,7 @@ typedef struct shardfs_options {
                          which the CPU does; 0: direct reads are taken where they are faster */
   const char* route;  /* "pinned", "gds": for comparisons */
   const char* cufile; /* the library; "libcufile.so.0" */
-  uint32_t readers;   /* threads; 0: seven for eight CPUs, at most 16 */
+  uint32_t readers;   /* threads, at most 256; 0: seven for eight CPUs, at most 16 */
   uint64_t staging_bytes; /* of pinned memory, two for each reader; 4 MiB */
 } shardfs_options;
 
@@ -76,8 +76,8 @@ static inline void shardfs_options_init(shardfs_options* options) {
 /* `options` may be NULL. */
 SHARDFS_API int shardfs_open(const char* path, const shardfs_options* options,
                              shardfs_dataset** dataset, shardfs_error* error);
-/* All its batches must have been waited for. Buffers outlive it. In a child after fork() it, and
- * what it has, is left as it is. */
+/* Batches that are on their way and buffers outlive it. In a child after fork() it, and what it
+ * has, is left as it is. */
 SHARDFS_API void shardfs_close(shardfs_dataset* dataset);
 
 /* Size of a regular file, bytes. */
@@ -89,6 +89,11 @@ SHARDFS_API int shardfs_size(shardfs_dataset* dataset, const char* path, uint64_
 SHARDFS_API int shardfs_list(shardfs_dataset* dataset, const char* path,
                              int (*visit)(void* context, const char* path, uint64_t size),
                              void* context, shardfs_error* error);
+
+/* The same files in one text: of each its path, a NUL, its size in decimal, a NUL. Sets *length to the
+ * bytes of that, and fills `text` if they are no more than `capacity`. */
+SHARDFS_API int shardfs_list_text(shardfs_dataset* dataset, const char* path, char* text,
+                                  size_t capacity, size_t* length, shardfs_error* error);
 
 /* Where bytes of a file lie. */
 typedef struct shardfs_extent {
@@ -122,22 +127,26 @@ typedef struct shardfs_read {
   int32_t error;    /* out: errno, 0 for success; what is in the buffer then is not said */
 } shardfs_read;
 
-/* Begins to read a batch to `device`, or SHARDFS_HOST. `reads` must stay until it is waited for.
- * With SHARDFS_AFTER_STREAM the buffers are written to after what is in `stream` now (a
- * cudaStream_t; NULL is the default stream). */
+/* Begins to read a batch to `device`, or SHARDFS_HOST. `reads` must stay until it is dropped, and
+ * the buffers until it has been waited for. With SHARDFS_AFTER_STREAM the buffers are written to
+ * after what is in `stream` now (a cudaStream_t; NULL is the default stream). */
 SHARDFS_API int shardfs_submit(shardfs_dataset* dataset, int device, shardfs_read* reads,
                                size_t count, void* stream, unsigned flags, shardfs_batch** batch,
                                shardfs_error* error);
 #define SHARDFS_AFTER_STREAM 1u
 
-/* Waits until all bytes are in place, fills in the results, ends the batch. Returns the first error
- * of a read; the others have been read all the same. */
+/* Waits until all bytes are in place, and fills in the results. Returns the first error of a read;
+ * the others have been read all the same. May be called again, which returns the same. */
 SHARDFS_API int shardfs_wait(shardfs_batch* batch, shardfs_error* error);
 /* As shardfs_wait(), but waits only until all bytes have been read; what is asked of `stream` from
- * then on waits for those that are still being copied. */
+ * then on waits for those that are still being copied. Where the stream cannot be made to wait,
+ * that is an error, and all bytes are in place. */
 SHARDFS_API int shardfs_wait_in_stream(shardfs_batch* batch, void* stream, shardfs_error* error);
+/* Ends a batch, and waits for it first where neither of these has. NULL: nothing. In a child after
+ * fork() it is left as it is. */
+SHARDFS_API void shardfs_batch_drop(shardfs_batch* batch);
 
-/* shardfs_submit() and shardfs_wait(). */
+/* shardfs_submit(), shardfs_wait() and shardfs_batch_drop(). */
 SHARDFS_API int shardfs_read_batch(shardfs_dataset* dataset, int device, shardfs_read* reads,
                                    size_t count, void* stream, unsigned flags,
                                    shardfs_error* error);

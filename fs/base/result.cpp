@@ -18,7 +18,7 @@ int Error::to_errno() const {
     case ErrorKind::Unsupported:
       return EOPNOTSUPP;
     case ErrorKind::NoSpace:
-      return ENOSPC;
+      return sys_errno != 0 ? sys_errno : ENOSPC;
     case ErrorKind::Interrupted:
       return EINTR;
     case ErrorKind::WouldWait:

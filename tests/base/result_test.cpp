@@ -16,8 +16,9 @@ TEST(Result, EveryKindHasAnErrno) {
   for (const auto& [kind, number] : expected) EXPECT_EQ((Error{kind, 0, "x"}.to_errno()), number);
 }
 
-TEST(Result, AnIoErrorKeepsItsErrno) {
+TEST(Result, SomeKindsKeepTheirErrno) {
   EXPECT_EQ((Error{ErrorKind::Io, ESTALE, "x"}.to_errno()), ESTALE);
+  EXPECT_EQ((Error{ErrorKind::NoSpace, ENOMEM, "x"}.to_errno()), ENOMEM);
 }
 
 TEST(Result, ErrnosBecomeKindsAndMessages) {

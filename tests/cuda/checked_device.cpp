@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -41,7 +42,10 @@ std::vector<std::string> CheckedDevice::violations() const {
 
 std::size_t CheckedDevice::left() const {
   const std::lock_guard lock(mutex_);
-  return memory_.size() + pinned_.size() + streams_.size() + events_.size();
+  const auto there = [](const auto& entry) { return !entry.second.released; };
+  return memory_.size() + pinned_.size() +
+         static_cast<std::size_t>(std::ranges::count_if(streams_, there) +
+                                  std::ranges::count_if(events_, there));
 }
 
 std::byte* CheckedDevice::device_bytes(DeviceAddress address, std::size_t bytes) {
@@ -61,22 +65,31 @@ bool CheckedDevice::is_pinned(const std::byte* from, std::size_t bytes) const {
 
 Result<DeviceMemory> CheckedDevice::allocate(std::size_t bytes) {
   const std::lock_guard lock(mutex_);
-  if (fail_allocation_.exchange(false)) return fail(ErrorKind::NoSpace, "out of device memory");
+  if (fails(Call::Allocate)) return fail(ErrorKind::NoSpace, "out of device memory");
   const DeviceAddress address = next_address_;
   next_address_ += round_up(bytes, 4096) + kApart;
   memory_.emplace(address, Bytes(bytes, kFresh));
   return DeviceMemory{address};
 }
 
+DeviceMemory CheckedDevice::allocate_in_pieces(std::size_t bytes, std::size_t piece) {
+  const auto memory = allocate(bytes);
+  const std::lock_guard lock(mutex_);
+  pieces_.emplace(memory->address, piece);
+  return *memory;
+}
+
 void CheckedDevice::release(DeviceMemory memory) {
   const std::lock_guard lock(mutex_);
   while (run_one()) {
   }
+  pieces_.erase(memory.address);
   if (memory_.erase(memory.address) == 0) violations_.emplace_back("released what was not there");
 }
 
 Result<PinnedMemory> CheckedDevice::allocate_pinned(std::size_t bytes) {
   const std::lock_guard lock(mutex_);
+  if (fails(Call::Pin)) return fail(ErrorKind::Unsupported, "failed on purpose");
   auto memory = std::make_unique<Bytes>(bytes, kFresh);
   std::byte* const data = memory->data();
   pinned_.emplace(data, std::move(memory));
@@ -92,29 +105,30 @@ void CheckedDevice::release(PinnedMemory memory) {
 
 Result<Stream> CheckedDevice::create_stream() {
   const std::lock_guard lock(mutex_);
+  if (fails(Call::Stream)) return fail(ErrorKind::Unsupported, "failed on purpose");
   streams_[next_];
   return Stream{handle_of(next_++)};
 }
 
 void CheckedDevice::release(Stream stream) {
   const std::lock_guard lock(mutex_);
-  while (run_one()) {
-  }
-  if (streams_.erase(number(stream.handle)) == 0) violations_.emplace_back("no such stream");
+  const auto found = streams_.find(number(stream.handle));
+  if (found == streams_.end() || std::exchange(found->second.released, true))
+    violations_.emplace_back("no such stream");
 }
 
 Result<Event> CheckedDevice::create_event() {
   const std::lock_guard lock(mutex_);
+  if (fails(Call::Event)) return fail(ErrorKind::Unsupported, "failed on purpose");
   events_[next_];
   return Event{handle_of(next_++)};
 }
 
-// CUDA keeps what refers to an event alive itself.
 void CheckedDevice::release(Event event) {
   const std::lock_guard lock(mutex_);
-  while (run_one()) {
-  }
-  if (events_.erase(number(event.handle)) == 0) violations_.emplace_back("no such event");
+  const auto found = events_.find(number(event.handle));
+  if (found == events_.end() || std::exchange(found->second.released, true))
+    violations_.emplace_back("no such event");
 }
 
 Result<Allocation> CheckedDevice::allocation_of(DeviceAddress address) {
@@ -123,13 +137,18 @@ Result<Allocation> CheckedDevice::allocation_of(DeviceAddress address) {
   if (after == memory_.begin() ||
       address - std::prev(after)->first >= std::prev(after)->second.size())
     return fail(ErrorKind::Invalid, "not memory of the device");
-  return Allocation{std::prev(after)->first, std::prev(after)->second.size()};
+  const auto& [begin, memory] = *std::prev(after);
+  const auto pieces = pieces_.find(begin);
+  if (pieces == pieces_.end()) return Allocation{begin, memory.size()};
+  const std::uint64_t before = (address - begin) / pieces->second * pieces->second;
+  return Allocation{begin + before, std::min(pieces->second, memory.size() - before)};
 }
 
 Result<void> CheckedDevice::copy(Stream stream, DeviceAddress to, const std::byte* from,
                                  std::size_t bytes) {
   const std::lock_guard lock(mutex_);
   ++copies_;
+  if (fails(Call::Copy)) return fail(ErrorKind::Unsupported, "failed on purpose");
   if (!is_pinned(from, bytes)) return against_the_rules("a copy from memory that is not pinned");
   if (device_bytes(to, bytes) == nullptr)
     return against_the_rules("a copy to outside an allocation");
@@ -146,6 +165,7 @@ Result<void> CheckedDevice::copy(Stream stream, DeviceAddress to, const std::byt
 Result<void> CheckedDevice::scatter(Stream stream, DeviceAddress table, std::uint32_t count) {
   const std::lock_guard lock(mutex_);
   ++scatters_;
+  if (fails(Call::Scatter)) return fail(ErrorKind::Unsupported, "failed on purpose");
   if (!facts_.has_kernels) return against_the_rules("a kernel that is not there");
   if (device_bytes(table, count * sizeof(Move)) == nullptr)
     return against_the_rules("a table outside an allocation");
@@ -171,6 +191,7 @@ void CheckedDevice::fill_in(Stream stream, DeviceAddress address, std::byte valu
 
 Result<void> CheckedDevice::record(Event event, Stream stream) {
   const std::lock_guard lock(mutex_);
+  if (fails(Call::Record)) return fail(ErrorKind::Unsupported, "failed on purpose");
   Operation operation;
   operation.kind = Operation::Kind::Record;
   operation.event = number(event.handle);
@@ -182,6 +203,7 @@ Result<void> CheckedDevice::record(Event event, Stream stream) {
 
 Result<void> CheckedDevice::wait_in(Stream stream, Event event) {
   const std::lock_guard lock(mutex_);
+  if (fails(Call::WaitIn)) return fail(ErrorKind::Unsupported, "failed on purpose");
   Operation operation;
   operation.kind = Operation::Kind::Wait;
   operation.event = number(event.handle);
@@ -197,6 +219,7 @@ Result<void> CheckedDevice::wait(Event event) {
   while (state.happened < until) {
     if (!run_one()) return against_the_rules("an event that never happens");
   }
+  if (fails(Call::Wait)) return fail(ErrorKind::Unsupported, "failed on purpose");
   return {};
 }
 

@@ -2,6 +2,7 @@
 // does what it is asked for as late, and in as odd an order, as they allow.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -52,8 +53,28 @@ class CheckedDevice final : public Device {
   /// As the bus does, for cuFile's stand-in. Invalid: not in one allocation, or in use.
   [[nodiscard]] Result<void> write(DeviceAddress address, ByteSpan bytes);
 
-  /// Makes the next allocation of device memory fail.
-  void fail_next_allocation() { fail_allocation_ = true; }
+  /// Memory of the device that was mapped in pieces of so many bytes, side by side.
+  [[nodiscard]] DeviceMemory allocate_in_pieces(std::size_t bytes, std::size_t piece);
+
+  /// What can be made to fail.
+  enum class Call : std::uint8_t {
+    Allocate,
+    Pin,
+    Stream,
+    Event,
+    Copy,
+    Scatter,
+    Record,
+    WaitIn,
+    Wait
+  };
+  static constexpr unsigned kCalls = 9;
+  /// Makes the next call of a kind fail.
+  void fail_next(Call call) { fails_[static_cast<unsigned>(call)] = true; }
+  /// There was no such call, or nobody cares any more.
+  void stop_failing() {
+    for (auto& fails : fails_) fails = false;
+  }
 
   /// As a device that is older than the kernels; before it is used.
   void be_old() { facts_.has_kernels = false; }
@@ -76,13 +97,20 @@ class CheckedDevice final : public Device {
     int event = 0;
     std::uint64_t generation = 0;  ///< of the event
   };
+  // Streams and events stay when they are released: what was queued still happens.
   struct QueueOf {
     std::deque<Operation> operations;
+    bool released = false;
   };
   struct EventState {
     std::uint64_t recorded = 0;  ///< how often it was set
     std::uint64_t happened = 0;  ///< the last of them that has come to pass
+    bool released = false;
   };
+
+  [[nodiscard]] bool fails(Call call) {
+    return fails_[static_cast<unsigned>(call)].exchange(false);
+  }
 
   [[nodiscard]] std::unexpected<Error> against_the_rules(std::string what);
   [[nodiscard]] std::byte* device_bytes(DeviceAddress address, std::size_t bytes);
@@ -98,13 +126,14 @@ class CheckedDevice final : public Device {
   mutable std::mutex mutex_;
   std::mt19937 random_;
   std::map<DeviceAddress, Bytes> memory_;
+  std::map<DeviceAddress, std::size_t> pieces_;  ///< of those of memory_ that have such
   std::map<const std::byte*, std::unique_ptr<Bytes>> pinned_;
   std::map<int, QueueOf> streams_;
   std::map<int, EventState> events_;
   DeviceAddress next_address_ = DeviceAddress{0x7000} << 32;
   int next_ = 1;
   std::vector<std::string> violations_;
-  std::atomic<bool> fail_allocation_ = false;
+  std::array<std::atomic<bool>, kCalls> fails_{};
   std::size_t copies_ = 0, scatters_ = 0;
 };
 

@@ -189,7 +189,7 @@ TEST_F(DirectReads, OutOfDeviceMemory) {
   // Two small runs need staging memory on the device.
   std::vector<Item> two{*batches_->item("small", 0, 500, memory->address),
                         *batches_->item("f", 0, 900, memory->address + 5000)};
-  device_->fail_next_allocation();
+  device_->fail_next(testing::CheckedDevice::Call::Allocate);
   auto batch = (*reader)->submit(two, false, std::nullopt);
   ASSERT_TRUE(batch);
   (*batch)->wait();

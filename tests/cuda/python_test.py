@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -56,7 +57,8 @@ class Package(MountTest):
                 self.python("""
 data = shardfs.Dataset(args[0])
 assert dict(data.files()) == {p: len(b) for p, b in expected.items() if p != "train/link"}, data.files()
-assert [p for p, _ in data.files("train/a")] == ["train/a/1.bin", "train/a/2.bin"]
+for directory in ("train/a", "train/a/"):
+    assert [p for p, _ in data.files(directory)] == ["train/a/1.bin", "train/a/2.bin"]
 paths = list(expected)
 batch = data.read_batch(paths)
 assert [bytes(t) for t in batch] == [expected[p] for p in paths]
@@ -114,7 +116,79 @@ try:
     raise SystemExit("not contiguous")
 except ValueError:
     pass
-data.close()  # with a batch on its way
+late_out = bytearray(5_000_000)
+late = data.submit(paths, late_out)
+data.close()  # with batches on their way
+late.wait()
+for path, offset, size in zip(paths, late.offsets, late.sizes):
+    assert late_out[offset:offset + size] == expected[path]
+""", self.pack(self.source))
+
+    def test_a_signal_may_come_at_any_time(self):
+        """What its handler raises while the library reads: a batch is waited for, and dropped, once."""
+        self.python("""
+import numpy, signal
+sys.unraisablehook = lambda what: None  # what is raised where a batch is dropped: Python goes on
+class Signal(Exception):
+    pass
+def handler(number, frame):
+    raise Signal
+signal.signal(signal.SIGALRM, handler)
+data = shardfs.Dataset(args[0])
+paths = [p for p in expected for _ in range(5)]
+out = numpy.zeros(40_000_000, numpy.uint8)
+raised = read = 0
+for delay in range(1, 400):
+    pending = batch = None
+    try:
+        signal.setitimer(signal.ITIMER_REAL, delay * 25e-6)
+        if delay % 2:
+            pending = data.submit(paths, out).wait()
+        else:
+            batch = data.read_batch(paths)
+        assert len(data.files()) == len(expected) - 1  # a link is none
+        read += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    except Signal:
+        raised += 1
+    for sizes in (pending and pending.sizes, batch and batch.sizes):
+        assert not sizes or sizes == [len(expected[p]) for p in paths]
+    if pending:
+        pending.wait()
+assert raised > 20 and read > 20, (raised, read)
+# One that closes it meanwhile.
+signal.signal(signal.SIGALRM, lambda number, frame: data.close())
+signal.setitimer(signal.ITIMER_REAL, 1e-3)
+pending = data.submit(paths, out)
+pending.wait()
+""", self.pack(self.source))
+
+    def test_is_closed_while_others_use_it(self):
+        self.python("""
+import threading
+for attempt in range(30):
+    data = shardfs.Dataset(args[0])
+    inside = threading.Barrier(4)
+    wrong = []
+    def work():
+        inside.wait()
+        try:
+            while True:
+                batch = data.read_batch(list(expected))
+                if [bytes(t) for t in batch] != list(expected.values()):
+                    wrong.append(batch)
+                data.files()
+        except ValueError as error:
+            if "closed" not in str(error):
+                wrong.append(error)
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    inside.wait()
+    data.close()
+    for thread in threads:
+        thread.join()
+    assert not wrong, wrong
 """, self.pack(self.source))
 
     def test_an_error_is_told_each_time(self):
@@ -129,13 +203,26 @@ out = numpy.zeros(1_000_000, numpy.uint8)
 for closed in (False, True):
     pending = data.submit(["train/b/text"], out)
     if closed:
-        data.close()  # waits for it
+        data.close()
     for _ in range(2):
         try:
             pending.wait()
             raise SystemExit("not told")
         except shardfs.Error as error:
             assert error.errno == errno.EIO and "train/b/text" in error.strerror, error
+            assert error.batch is pending and pending.errors == [errno.EIO]
+try:
+    data.submit([], out)
+    raise SystemExit("it is closed")
+except ValueError:
+    pass
+# Those that could be read have been.
+data = shardfs.Dataset(args[0], tier="none")
+try:
+    data.read_batch(["top", "train/b/text"])
+    raise SystemExit("not told")
+except shardfs.Error as error:
+    assert error.batch.errors == [0, errno.EIO] and bytes(error.batch[0]) == expected["top"]
 """, shard)
 
     def test_keeps_to_the_memory_that_it_is_given(self):
@@ -149,12 +236,14 @@ assert out[:100].tobytes() == expected["train/a/1.bin"][:100]
 assert out[256:4256].tobytes() == expected["top"][:4000] and (out[5000:] == 7).all()
 fixed = numpy.zeros(10_000, numpy.uint8)
 fixed.flags.writeable = False
-for memory, device in ((fixed, "cpu"), (out, "cuda:0")):
+for memory, device, why in ((fixed, "cpu", "read-only"), (out, "cuda:0", "not on a GPU"), (bytes(10_000), "cpu", "read-only"),
+                            (numpy.zeros(10_000, object), "cpu", "Python objects")):
     try:
         data.submit(["top"], memory, device=device)
         raise SystemExit("taken")
     except ValueError as error:
-        assert "read-only" in str(error) or "not on a GPU" in str(error), error
+        assert why in str(error), error
+assert data.submit(["top", "train/a/1.bin"], out[:100], sizes=[100, 0]).wait().sizes == [100, 0]
 """, self.pack(self.source))
 
     def test_is_closed_after_its_batches(self):
@@ -223,8 +312,24 @@ def work(path):
     return bytes(data.read_batch([path])[0]) == expected[path]
 with multiprocessing.get_context("fork").Pool(2) as pool:
     assert all(pool.map(work, list(expected) * 5))
-again = pickle.loads(pickle.dumps(data))
-assert bytes(again.read_batch(["top"])[0]) == expected["top"]
+os.chdir(os.path.dirname(args[0]))
+near = shardfs.Dataset(os.path.basename(args[0]))
+os.chdir("/")
+for one in (data, near):
+    again = pickle.loads(pickle.dumps(one))
+    assert bytes(again.read_batch(["top"])[0]) == expected["top"]
+# Threads of a child that all come to open it.
+child = os.fork()
+if child == 0:
+    import threading
+    read = []
+    threads = [threading.Thread(target=lambda: read.append(near.size("top"))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    os._exit(0 if read == [4097] * 6 else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """, self.pack(self.source))
 
     def test_reads_what_is_mounted(self):
@@ -282,10 +387,17 @@ for call, code in [(lambda: data.read_batch(["top", "none"]), errno.ENOENT),
         raise SystemExit("did not fail")
     except shardfs.Error as error:
         assert error.errno == code, (error, code)
-try:
-    data.read_batch(["top"], device="tpu")
-except ValueError:
-    pass
+for call, kind in [(lambda: data.read_batch(["top"], device="tpu"), ValueError),
+                   (lambda: data.read_batch("top"), TypeError),
+                   (lambda: data.read_batch(["top\\0"]), ValueError),
+                   (lambda: shardfs.Dataset(args[0], readers=-1), ValueError),
+                   (lambda: shardfs.Dataset(args[0], cache_bytes=-1), ValueError),
+                   (lambda: shardfs.Dataset(args[0], readers=1000), shardfs.Error)]:
+    try:
+        call()
+        raise SystemExit("taken")
+    except kind:
+        pass
 """, shard)
 
     def test_damage_is_never_handed_over(self):
@@ -344,6 +456,8 @@ assert bytes(shardfs.Dataset(args[0], gpu="off").read_batch(["top"])[0]) == expe
         self.assertTrue(names)
         for name in names:
             self.assertIn(f"{name}(", header)
+        for name in re.findall(r"SHARDFS_API [^;]*?(shardfs_\w+)\(", header):
+            self.assertIn(name, names)
         bound = self.python("from shardfs import _library\nprint(*_library._SIGNATURES)").split()
         self.assertLessEqual(set(bound), names)
 

@@ -224,6 +224,67 @@ TEST_P(Routes, StreamsAreKeptInOrder) {
   rig_->device()->release(*memory);
 }
 
+// One call of the device fails: the batch has an error, or does without it, and what was asked of
+// the device before is over when it has been waited for. The next batch is as any other.
+TEST_P(Routes, ADeviceThatFails) {
+  if (GetParam().where == Where::Cuda) GTEST_SKIP() << "nothing fails there";
+  using testing::CheckedDevice;
+  pack({20'000, 70'001, 33, 300'000, 5});
+  auto& device = static_cast<CheckedDevice&>(*rig_->device());
+  unsigned failed = 0;
+  for (unsigned call = 0; call < CheckedDevice::kCalls; ++call) {
+    open();
+    for (const bool in_stream : {false, true}) {
+      std::vector<Item> items;
+      for (const std::string& path : paths_) items.push_back(item(path, 0));
+      const auto buffer = Buffer::make(rig_->device(), lay_out(items));
+      ASSERT_TRUE(buffer);
+      for (Item& one : items) one.to += (*buffer)->address();
+      const auto stream = device.create_stream();
+      device.fail_next(static_cast<CheckedDevice::Call>(call));
+      const auto batch = reader_->submit(items, true, *stream);
+      if (batch) {
+        if (!in_stream) (*batch)->wait();
+        const auto waits = in_stream ? (*batch)->wait_in(*stream) : Result<void>{};
+        failed += waits ? 0 : 1;
+        // What the stream was made to wait for is not in place yet.
+        for (std::size_t i = 0; i < items.size() && (!in_stream || !waits); ++i) {
+          failed += (*batch)->outcomes()[i].error ? 1 : 0;
+          if (!(*batch)->outcomes()[i].error) expect(paths_[i], items[i].to);
+        }
+      } else {
+        ++failed;
+      }
+      device.stop_failing();
+      device.release(*stream);
+      (*buffer)->drop();
+      read_all();
+    }
+  }
+  EXPECT_GE(failed, 8U);
+}
+
+TEST_P(Routes, MemoryThatIsMappedInPieces) {
+  if (GetParam().where == Where::Cuda) GTEST_SKIP() << "of one piece there";
+  pack({20'000, 300'000, 70'001});
+  open();
+  auto& device = static_cast<testing::CheckedDevice&>(*rig_->device());
+  constexpr std::size_t kRoom = 400'000;
+  const DeviceMemory memory = device.allocate_in_pieces(kRoom, 64 * 1024);
+  std::vector<Item> items;
+  for (const std::string& path : paths_) items.push_back(item(path, 0));
+  ASSERT_LE(lay_out(items), kRoom);
+  for (Item& one : items) one.to += memory.address;
+  const auto batch = reader_->submit(items, false, std::nullopt);
+  ASSERT_TRUE(batch) << batch.error().message;
+  (*batch)->wait();
+  for (std::size_t i = 0; i < items.size(); ++i) expect(paths_[i], items[i].to);
+  items.resize(1);
+  items[0].to = memory.address + kRoom - 100;
+  EXPECT_FALSE(reader_->submit(items, false, std::nullopt)) << "there is no other piece behind";
+  device.release(memory);
+}
+
 TEST_P(Routes, ManyThreads) {
   pack({20'000, 20'000, 110'000, 1'000'000, 0, 4097, 65'536, 250'000});
   open();

@@ -157,6 +157,7 @@ class Ours {
     const std::uint64_t batch_bytes = set.size * set.batch;
     const auto finish = [&](unsigned batch) {
       if (shardfs_wait(pending[batch % (ahead + 1)], &error) != 0) stop(error.message);
+      shardfs_batch_drop(pending[batch % (ahead + 1)]);
       route_ = reads[batch % (ahead + 1)].back().route;
     };
     for (unsigned batch = 0; batch < set.batches; ++batch) {

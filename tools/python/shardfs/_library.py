@@ -3,8 +3,8 @@
 import ctypes
 import os
 import sys
-from ctypes import (CFUNCTYPE, POINTER, Structure, byref, c_char, c_char_p, c_int, c_int32, c_size_t,
-                    c_uint, c_uint32, c_uint64, c_void_p)
+from ctypes import (POINTER, Structure, byref, c_char, c_char_p, c_int, c_int32, c_size_t, c_uint,
+                    c_uint32, c_uint64, c_void_p)
 
 NAME = "libshardfs_gpu.so.0"
 TO_END = 2**64 - 1
@@ -14,7 +14,10 @@ ROUTES = ("host", "pinned", "gds-compat", "gds")
 
 
 class Error(OSError):
-    """A read that failed; errno and strerror are set."""
+    """A read that failed; errno and strerror are set. Of a batch, `batch` is what there is all the
+    same: its `errors` has the errno of each file, 0 for those that were read."""
+
+    batch = None
 
 
 class CError(Structure):
@@ -39,8 +42,6 @@ class Extent(Structure):
                 ("decoded", c_uint64)]
 
 
-VISIT = CFUNCTYPE(c_int, c_void_p, c_char_p, c_uint64)
-
 _ERROR = POINTER(CError)
 _READS = POINTER(Read)
 _SIGNATURES = {
@@ -48,7 +49,7 @@ _SIGNATURES = {
     "shardfs_open": (c_int, [c_char_p, POINTER(Options), POINTER(c_void_p), _ERROR]),
     "shardfs_close": (None, [c_void_p]),
     "shardfs_size": (c_int, [c_void_p, c_char_p, POINTER(c_uint64), _ERROR]),
-    "shardfs_list": (c_int, [c_void_p, c_char_p, VISIT, c_void_p, _ERROR]),
+    "shardfs_list_text": (c_int, [c_void_p, c_char_p, c_char_p, c_size_t, POINTER(c_size_t), _ERROR]),
     "shardfs_extents": (c_int, [c_void_p, c_char_p, POINTER(Extent), c_size_t, POINTER(c_size_t),
                                 _ERROR]),
     "shardfs_route_to": (c_int, [c_void_p, c_int, POINTER(c_int), c_char_p, c_size_t, _ERROR]),
@@ -56,6 +57,7 @@ _SIGNATURES = {
                                POINTER(c_void_p), _ERROR]),
     "shardfs_wait": (c_int, [c_void_p, _ERROR]),
     "shardfs_wait_in_stream": (c_int, [c_void_p, c_void_p, _ERROR]),
+    "shardfs_batch_drop": (None, [c_void_p]),
     "shardfs_read_packed": (c_int, [c_void_p, c_int, _READS, c_size_t, POINTER(c_void_p), _ERROR]),
     "shardfs_buffer_data": (c_void_p, [c_void_p]),
     "shardfs_buffer_size": (c_uint64, [c_void_p]),
