@@ -90,8 +90,8 @@ SHARDFS_API int shardfs_list(shardfs_dataset* dataset, const char* path,
                              int (*visit)(void* context, const char* path, uint64_t size),
                              void* context, shardfs_error* error);
 
-/* The same files in one text: of each its path, a NUL, its size in decimal, a NUL. Sets *length to the
- * bytes of that, and fills `text` if they are no more than `capacity`. */
+/* The same files in one text: of each its path, a NUL, its size in decimal, a NUL. Sets *length to
+ * the bytes of that, and fills `text` if they are no more than `capacity`. */
 SHARDFS_API int shardfs_list_text(shardfs_dataset* dataset, const char* path, char* text,
                                   size_t capacity, size_t* length, shardfs_error* error);
 
