@@ -187,6 +187,7 @@ Result<void> Session::attach(const MountOptions& options) {
   }
   mounted_ = true;
   device_ = device_at(options.directory);
+  unmount_if_crashing(options.directory, device_);
   served_.slow = &slow_;
   served_.reports = &reports_;
   return {};
@@ -272,8 +273,10 @@ Result<void> Session::serve(const std::function<void()>& ready, int opening,
   const int number = wait_for_end(loop_ended.get(), opening, opened);
   limit_shutdown(served_.directory, device_);
   if (list_ahead_) list_ahead_->stop();
-  if (number != 0) {
+  if (number != 0)
     spdlog::info("{}: unmounting on SIG{}", served_.directory, ::sigabbrev_np(number));
+  // Or nobody serves it any more, for want of memory or threads.
+  if (number != 0 || failed != 0) {
     if (const auto done = detach(); !done) spdlog::error("{}", done.error().message);
   }
   final_stats_ = stats_json(served_);

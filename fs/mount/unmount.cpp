@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <vector>
 
 #include <fcntl.h>
@@ -84,6 +85,25 @@ void keep_only(const UniqueFd& fd, int as) {
   ::closefrom(as + 1);
 }
 
+/// What a process that crashes unmounts. Set before the handler is, and never freed.
+const std::string* crash_directory = nullptr;
+std::uint64_t crash_device = 0;
+
+/// Calls only what may be called by a signal's handler (signal-safety(7)).
+void unmount_and_crash(int number) {
+  const char* const directory = crash_directory->c_str();
+  if (device_at(*crash_directory) == crash_device &&
+      ::umount2(directory, UMOUNT_NOFOLLOW | MNT_DETACH) != 0) {
+    const pid_t child = ::vfork();
+    if (child == 0) {
+      ::execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", directory, nullptr);
+      ::_exit(127);
+    }
+    if (child > 0) ::waitpid(child, nullptr, 0);
+  }
+  ::raise(number);  // By now with its default action (SA_RESETHAND).
+}
+
 }  // namespace
 
 Result<void> unmount(const std::string& directory, Unmount how) {
@@ -122,6 +142,16 @@ Result<UniqueFd> unmount_at_end(const std::string& directory, std::uint64_t devi
   read_all(kPipe);
   unmount_if_there(directory, device);
   ::_exit(0);
+}
+
+void unmount_if_crashing(const std::string& directory, std::uint64_t device) {
+  crash_directory = new std::string(directory);
+  crash_device = device;
+  struct sigaction action = {};
+  action.sa_handler = unmount_and_crash;
+  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
+  for (const int number : {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE})
+    ::sigaction(number, &action, nullptr);
 }
 
 }  // namespace shardfs

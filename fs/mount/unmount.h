@@ -31,4 +31,8 @@ void unmount_if_there(const std::string& directory, std::uint64_t device);
 /// no daemon.) REQUIRES: no other thread runs.
 [[nodiscard]] Result<UniqueFd> unmount_at_end(const std::string& directory, std::uint64_t device);
 
+/// From now on unmount_if_there() is done also where this process ends by a signal of its own
+/// making, such as SIGABRT for want of memory. SIGKILL leaves no time for it. Once a process.
+void unmount_if_crashing(const std::string& directory, std::uint64_t device);
+
 }  // namespace shardfs

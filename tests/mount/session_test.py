@@ -332,6 +332,31 @@ class Session(MountTest):
                 os.kill(mount.pid, signal.SIGKILL)
                 wait_until(lambda path=mount.path: not is_mounted(path), "unmounting by itself")
 
+    @without_sanitizer()
+    def test_S30_without_memory_to_go_on(self):
+        """A daemon that a limit of memory ends leaves no mount behind. With more it goes on, or does not begin."""
+        ended = 0
+        for kibibytes in range(200_000, 700_000, 50_000):
+            daemon = subprocess.Popen(["bash", "-c", f'ulimit -v {kibibytes}; exec "$0" "$@"', SHARDFS, "mount", "-f", "-q",
+                                       self.shard, self.at], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                wait_until(lambda d=daemon: d.poll() is not None or is_mounted(self.at), "a mount, or the end of its daemon")
+                if is_mounted(self.at):
+                    readers = [subprocess.Popen(["find", self.at, "-type", "f", "-exec", "cat", "{}", "+"],
+                                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(8)]
+                    for reader in readers:
+                        reader.wait(30)
+                if daemon.poll() is None:
+                    daemon.terminate()
+                else:
+                    ended += 1
+                daemon.wait(30)
+            finally:
+                daemon.kill()
+                daemon.wait()
+            self.assertFalse(is_mounted(self.at), kibibytes)
+        self.assertGreater(ended, 0)
+
     def test_the_log_goes_to_a_file(self):
         with Mount(self.shard) as mount:
             self.assertIn(f"{mount.path}: 2 files", mount.log())
