@@ -19,6 +19,14 @@ std::size_t slot_of(std::uint64_t place) {
 
 bool is_gone(const Error& error) { return error.kind == ErrorKind::NotFound; }
 
+/// The server could not open the archive, which may be otherwise in a while: no room, or too much
+/// else to do.
+bool may_pass(const Error& error) {
+  constexpr int kPassing[] = {ETIMEDOUT, EMFILE, ENFILE, ENOMEM, EAGAIN};
+  return error.kind == ErrorKind::NoSpace ||
+         (error.kind == ErrorKind::Io && std::ranges::count(kPassing, error.sys_errno) > 0);
+}
+
 /// The server has said so, and its connection is as good as before.
 bool is_an_answer(const Error& error) {
   return error.kind == ErrorKind::Corrupt ||
@@ -40,7 +48,8 @@ Result<std::unique_ptr<CachedSource>> CachedSource::open(std::unique_ptr<FileSou
     source->link_.give_back(std::move(*line));
     return source;
   }
-  if (is_gone(line.error())) {  // The one before may still be ending.
+  // The one before may still be ending.
+  if (is_gone(line.error()) || may_pass(line.error())) {
     source->note_gone(line.error());
     return source;
   }

@@ -121,6 +121,10 @@ Result<Packet> Line::call(Message type, ByteSpan payload, std::span<const int> f
     silent = pinged && !packet ? silent + passed : milliseconds(0);
     if (packet) {
       pinged = false;
+      // Others have their turn first: that is no fault of the store as long as it gives something.
+      if (const auto pong = packet->as<PongAnswer>();
+          pong && pong->silent_ms != PongAnswer::kItsTurn)
+        waited = std::min(waited, milliseconds(pong->silent_ms));
       continue;
     }
     if (packet.error().sys_errno != EAGAIN) return gone(packet.error().message);
@@ -246,10 +250,11 @@ Result<void> ServerLink::start_server() const {
               fmt::format("{}: the cache server cannot be started there", options_.parent));
 }
 
-Result<UniqueFd> ServerLink::connect_or_start() const {
+Result<UniqueFd> ServerLink::connect_or_start(bool& started) const {
   auto socket = connect_once();
-  if (socket || socket.error().kind != ErrorKind::NotFound) return socket;
+  if (socket || started || socket.error().kind != ErrorKind::NotFound) return socket;
   SHARDFS_CHECK(start_server());
+  started = true;
   return connect_once();
 }
 
@@ -258,7 +263,8 @@ Result<std::string> ServerLink::ask_directory(const std::string& parent, Message
   CacheOptions options;
   options.parent = parent;
   const ServerLink link(std::move(options), -1, "", 0);
-  SHARDFS_TRY(auto socket, link.connect_or_start());
+  bool started = false;
+  SHARDFS_TRY(auto socket, link.connect_or_start(started));
   SHARDFS_TRY(const auto line, Line::open_to_directory(std::move(socket), link.cancel_.get()));
   SHARDFS_TRY(const Packet answer, line->call(request, payload));
   if (answer.type != Message::Stats) return gone("the server speaks another protocol");
@@ -284,8 +290,9 @@ Result<std::unique_ptr<Line>> ServerLink::connect() {
   SHARDFS_CHECK(check_unchanged());
   const auto end = Clock::now() + kPatience;
   Result<std::unique_ptr<Line>> line = gone("no server");
+  bool started = false;  // Once: where another process holds the lock, one more does not help.
   do {
-    auto socket = connect_or_start();
+    auto socket = connect_or_start(started);
     line = socket ? Line::open(*std::move(socket), options_, store_, path_, units_, cancel_.get())
                   : std::unexpected(socket.error());
     if (line || line.error().kind != ErrorKind::NotFound) break;

@@ -51,8 +51,9 @@ class Line {
 
   /// Sends a request and waits for its answer. NotFound: the server has gone, or does not answer a
   /// PING for kDeadAfter (a store that hangs does not make it so). Interrupted: `cancel` became
-  /// readable. Io with ETIMEDOUT after `timeout`, which is the archive's if it is not given. After
-  /// an error it cannot be used.
+  /// readable. Io with ETIMEDOUT after `timeout`, which is the archive's if it is not given; while
+  /// others have their turn at the store, after as long in which it gave nothing to them. After an
+  /// error it cannot be used.
   [[nodiscard]] Result<Packet> call(Message type, ByteSpan payload, std::span<const int> fds = {},
                                     std::optional<std::chrono::milliseconds> timeout = {});
 
@@ -114,7 +115,8 @@ class ServerLink {
   using Clock = std::chrono::steady_clock;
   [[nodiscard]] Result<void> check_unchanged() const;
   [[nodiscard]] Result<UniqueFd> connect_once() const;
-  [[nodiscard]] Result<UniqueFd> connect_or_start() const;
+  /// Starts one unless `started`, which it then is.
+  [[nodiscard]] Result<UniqueFd> connect_or_start(bool& started) const;
   [[nodiscard]] Result<void> start_server() const;
   [[nodiscard]] Result<std::unique_ptr<Line>> connect();
 

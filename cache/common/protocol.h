@@ -136,6 +136,13 @@ struct BufferAnswer {
   std::uint32_t length = 0;
 };
 
+struct PongAnswer {
+  /// Of a WANT that waits behind others for its turn at the store: for how long the store has given
+  /// nothing to anybody. Else kItsTurn: it has begun, or nothing is wanted.
+  std::uint32_t silent_ms = kItsTurn;
+  static constexpr std::uint32_t kItsTurn = UINT32_MAX;
+};
+
 /// Followed by text.
 struct FailedAnswer {
   std::int32_t sys_errno = 0;

@@ -71,20 +71,30 @@ ArchiveCache::ArchiveCache(UniqueFd store_fd, std::string path, const ArchiveFac
       has_sums_(states_.size()),
       distrusted_(states_.size()),
       store_pause_(kStageAgain) {
-  const auto add = [&](Unit unit) {
-    if (states_[unit] == State::Present) return;
-    states_[unit] = State::Present;
-    ++present_;
-    map.set(unit, true);
-    admission_.kept(unit);
-  };
+  (void)add_known(known);
+  for (Unit unit = 0; mirror.is_sealed() && unit < units(); ++unit) add_found(unit);
+}
+
+/// It is in the mirror, from an earlier server.
+void ArchiveCache::add_found(Unit unit) {
+  if (states_[unit] == State::Present) return;
+  states_[unit] = State::Present;
+  ++present_;
+  map.set(unit, true);
+  admission_.kept(unit);
+}
+
+std::uint64_t ArchiveCache::add_known(std::span<const UnitRecord> known) {
+  std::uint64_t bytes = 0;
   for (const UnitRecord& record : known) {
-    if (record.unit >= units() || mirror.is_new()) continue;
+    if (record.unit >= units() || mirror.is_new() || states_[record.unit] != State::Absent)
+      continue;
     sum_map.set(record.unit, record.sums);
     has_sums_[record.unit] = true;
-    add(record.unit);
+    add_found(record.unit);
+    bytes += size_of(record.unit);
   }
-  for (Unit unit = 0; mirror.is_sealed() && unit < units(); ++unit) add(unit);
+  return bytes;
 }
 
 void ArchiveCache::opened(const CacheLimits& limits, bool hints_follow) {
@@ -102,6 +112,7 @@ void ArchiveCache::want(Waiter waiter, bool distrusted) {
     return waiter.to->send_error({ErrorKind::Invalid, 0, "cache: a range that is none"});
   }
   const Unit unit = unit_at(waiter.offset);
+  waiter.to->queued = false;
   if (distrusted) {
     distrust(unit);
     return want_range(std::move(waiter), &fresh_);
@@ -121,6 +132,7 @@ void ArchiveCache::want(Waiter waiter, bool distrusted) {
     if (!admit(unit)) return want_range(std::move(waiter));
     queue(unit);
   }
+  waiter.to->queued = states_[unit] == State::Queued;
   if (states_[unit] == State::Queued) demand_.push_back(unit);
   waiting_[unit].push_back(std::move(waiter));
 }
@@ -178,6 +190,23 @@ void ArchiveCache::evict(Unit unit) {
   budget_.give_back(size_of(unit), mirror.is_in_memory());
 }
 
+std::uint64_t ArchiveCache::give_up_unit() {
+  if (mirror.is_in_memory()) return 0;
+  collect_touches();
+  const auto victim = admission_.victim_for_space();
+  if (!victim || states_[*victim] != State::Present) return 0;
+  if (const auto done = mirror.unseal(); !done) {
+    if (disk_lines_.now()) spdlog::warn("{}", done.error().message);
+    return 0;
+  }
+  if (!full_) spdlog::info("{}: gives room back to others", store.path());
+  full_ = true;
+  stage_after_ = std::max(stage_after_, Clock::now() + kStageAgain);
+  cursor_ = std::min(cursor_, *victim);
+  evict(*victim);
+  return size_of(*victim);
+}
+
 void ArchiveCache::distrust(Unit unit) {
   if (states_[unit] != State::Present) return;
   if (distrusted_[unit] > kMostDistrust) return;
@@ -204,6 +233,7 @@ void ArchiveCache::want_range(Waiter waiter, std::set<Range>* how) {
   const std::uint64_t end = std::min(round_up(waiter.offset + waiter.length, kSmall), facts().size);
   auto& waiters = ranges_[{begin, end - begin}];
   if (waiters.empty()) ranges_due_.emplace_back(begin, end - begin);
+  waiter.to->queued = waiters.empty() || waiters.front().to->queued;
   waiters.push_back(std::move(waiter));
   if (how != nullptr) how->insert({begin, end - begin});
 }
@@ -221,14 +251,38 @@ std::optional<Unit> ArchiveCache::first_queued(std::deque<Unit>& list) {
   return std::nullopt;
 }
 
-std::optional<Work> ArchiveCache::next(Clock::time_point now, bool small) {
-  if (const auto unit = first_queued(demand_)) return Work{Work::Kind::Unit, *unit};
-  if (!ranges_due_.empty() && small) {
-    const auto [offset, length] = ranges_due_.front();
+/// It is their turn.
+void ArchiveCache::note_begun(const std::vector<Waiter>& waiters) {
+  for (const Waiter& waiter : waiters) waiter.to->queued = false;
+}
+
+/// The next range that somebody still waits for.
+std::optional<Work> ArchiveCache::next_range() {
+  while (!ranges_due_.empty()) {
+    const Range range = ranges_due_.front();
     ranges_due_.pop_front();
-    const bool fresh = fresh_.erase({offset, length}) > 0;
-    const bool once = once_.erase({offset, length}) > 0;
-    return Work{Work::Kind::Range, unit_at(offset), offset, length, fresh, once};
+    const bool fresh = fresh_.erase(range) > 0;
+    const bool once = once_.erase(range) > 0;
+    const auto waiters = ranges_.find(range);
+    if (waiters == ranges_.end()) continue;
+    if (std::ranges::none_of(waiters->second, [](const Waiter& w) { return w.to->is_open(); })) {
+      ranges_.erase(waiters);
+      continue;
+    }
+    note_begun(waiters->second);
+    return Work{Work::Kind::Range, unit_at(range.first), range.first, range.second, fresh, once};
+  }
+  return std::nullopt;
+}
+
+std::optional<Work> ArchiveCache::next(Clock::time_point now, bool small) {
+  if (const auto unit = first_queued(demand_)) {
+    if (const auto waiters = waiting_.find(*unit); waiters != waiting_.end())
+      note_begun(waiters->second);
+    return Work{Work::Kind::Unit, *unit};
+  }
+  if (small) {
+    if (auto work = next_range()) return work;
   }
   if (clients_ == 0) return std::nullopt;
   if (auto work = prefetch(now)) return work;
@@ -314,7 +368,7 @@ void ArchiveCache::answer(const std::vector<Waiter>& waiters, std::uint64_t from
 void ArchiveCache::fetched(Unit unit, const Result<ByteSpan>& bytes, const Result<void>& written,
                            const ChunkSums& sums) {
   note_store(bytes);
-  hinted_now_.erase(unit);
+  const bool hinted = hinted_now_.erase(unit) > 0;
   if (bytes && written) {
     states_[unit] = State::Present;
     budget_.note_written();
@@ -333,6 +387,7 @@ void ArchiveCache::fetched(Unit unit, const Result<ByteSpan>& bytes, const Resul
   }
   if (!written) note_disk(written.error());
   auto waiting = leave_absent(unit);
+  if (!bytes && hinted) failed_hints_ += size_of(unit);
   const bool one_place = !bytes && bytes.error().kind == ErrorKind::Io;
   if (!one_place) return answer(waiting, unit * kUnitBytes, bytes);
   // One bad place in a unit is not to fail all files around it.
@@ -361,6 +416,7 @@ std::vector<Waiter> ArchiveCache::leave_absent(Unit unit) {
 void ArchiveCache::note_store(const Result<ByteSpan>& bytes) {
   const auto now = Clock::now();
   if (bytes) {
+    gave_ = now;
     if (std::exchange(store_fails_, false)) stage_after_ = now;
     store_pause_ = kStageAgain;
     return;
@@ -391,6 +447,7 @@ void ArchiveCache::prefetched(const Work& work, const Result<ByteSpan>& bytes) {
   note_store(bytes);
   hints_.fetched({work.offset, work.length},
                  bytes ? std::optional<ByteSpan>(*bytes) : std::nullopt);
+  if (!bytes) failed_hints_ += work.length;
   const std::uint64_t end = work.offset + work.length;
   for (auto at = ranges_.lower_bound({work.offset, 0}); at != ranges_.end();) {
     const auto [offset, length] = at->first;

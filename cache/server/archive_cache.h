@@ -56,6 +56,13 @@ class ArchiveCache {
   [[nodiscard]] const ArchiveFacts& facts() const { return store.facts(); }
   [[nodiscard]] Unit units() const { return static_cast<Unit>(states_.size()); }
 
+  /// Units that the ledger says are in the mirror, told later; returns the bytes of those that are
+  /// new.
+  [[nodiscard]] std::uint64_t add_known(std::span<const UnitRecord> known);
+  /// Gives back the room of a unit on the disk that is read less than others; returns its bytes, 0
+  /// if there is none.
+  [[nodiscard]] std::uint64_t give_up_unit();
+
   /// Answers, or makes `waiter` wait.
   void want(Waiter waiter, bool distrust);
   /// Ranges that are none are left out. `flags`: of HintRequest.
@@ -65,6 +72,10 @@ class ArchiveCache {
   /// hinted, that before the rest of the archive in order.
   /// Ranges past the mirror only if `small`.
   [[nodiscard]] std::optional<Work> next(Clock::time_point now, bool small);
+  /// Ranges past the mirror are to be read.
+  [[nodiscard]] bool has_ranges_due() const { return !ranges_due_.empty(); }
+  /// When the store last gave something.
+  [[nodiscard]] Clock::time_point gave() const { return gave_; }
   [[nodiscard]] bool has_demand() const {
     return !demand_.empty() || !ranges_due_.empty() || !awaited_.empty();
   }
@@ -95,6 +106,8 @@ class ArchiveCache {
   void work_ended() { --working_; }
   /// Hinted, and not yet fetched.
   [[nodiscard]] std::uint64_t hinted_bytes() const;
+  /// Hinted, and not fetched because the store failed, so far.
+  [[nodiscard]] std::uint64_t failed_hint_bytes() const { return failed_hints_; }
   [[nodiscard]] Tier tier() const;
   [[nodiscard]] std::string_view state() const;
   /// Checksums of a present unit, as fetched; nothing for one whose record is lost.
@@ -115,10 +128,13 @@ class ArchiveCache {
 
   [[nodiscard]] std::uint64_t size_of(Unit unit) const { return unit_size(unit, facts().size); }
   [[nodiscard]] bool may_hold(Unit unit) const;
+  void add_found(Unit unit);
   [[nodiscard]] bool admit(Unit unit);
   [[nodiscard]] bool is_failing(Unit unit);
   [[nodiscard]] bool is_coming(const HintRange& range);
   [[nodiscard]] std::optional<Unit> first_queued(std::deque<Unit>& units);
+  static void note_begun(const std::vector<Waiter>& waiters);
+  [[nodiscard]] std::optional<Work> next_range();
   void answer(const std::vector<Waiter>& waiters, std::uint64_t from,
               const Result<ByteSpan>& bytes);
   void queue(Unit unit);
@@ -154,8 +170,9 @@ class ArchiveCache {
   Unit cursor_ = 0;                           ///< all before it are staged, or cannot be
   Unit present_ = 0;                          ///< units in the mirror
   unsigned clients_ = 0, working_ = 0;
+  std::uint64_t failed_hints_ = 0;  ///< bytes
   Clock::time_point stage_after_{}, hints_until_{}, rest_of_hints_until_{}, verify_after_{},
-      collected_{};
+      collected_{}, gave_{};
   std::chrono::milliseconds store_pause_;  ///< of staging, after the store's next failure
   bool store_fails_ = false;
   Rarely store_lines_, disk_lines_, damage_lines_;

@@ -104,6 +104,10 @@ void BlockStore::drop(const HotKey& key) {
   if (lock && database_ && ranges_.contains(key)) erase({key});
 }
 
+void BlockStore::reach_at_least(std::uint64_t bytes) {
+  if (const Lock lock = try_lock()) ranges_.reach_at_least(bytes);
+}
+
 bool BlockStore::wants(const HotKey& key, std::uint64_t bytes) {
   const Lock lock = try_lock();
   return lock && database_ && ranges_.wants(key, bytes);

@@ -34,6 +34,9 @@ class BlockStore {
   /// Its value is damaged, or out of date.
   void drop(const HotKey& key);
 
+  /// Another archive, for which HotRanges has another reach.
+  void reach_at_least(std::uint64_t bytes);
+
   /// Counts a miss and says whether it is worth a put() now.
   [[nodiscard]] bool wants(const HotKey& key, std::uint64_t bytes);
 

@@ -45,6 +45,16 @@ bool Budget::has_room(std::uint64_t bytes, bool in_memory) const {
          now->free_bytes - bytes - pending_ >= least_.reserve;
 }
 
+std::uint64_t Budget::excess() const {
+  const std::uint64_t used = disk_ + blocks_;
+  const std::uint64_t over = used - std::min(used, least_.bytes);
+  const auto now = file_system_of(directory_.fd(), directory_.path());
+  const std::uint64_t free = now ? now->free_bytes : least_.reserve;
+  // What was taken and has not landed yet is still free.
+  const std::uint64_t left = free - std::min(free, pending_);
+  return std::min(std::max(over, least_.reserve - std::min(least_.reserve, left)), disk_);
+}
+
 bool Budget::take(std::uint64_t bytes, bool in_memory) {
   const bool room = has_room(bytes, in_memory);
   if (!in_memory) full_ = !room;

@@ -26,6 +26,10 @@ class Budget {
   [[nodiscard]] bool take(std::uint64_t bytes, bool in_memory);
   void landed(std::uint64_t bytes, bool in_memory);
   void give_back(std::uint64_t bytes, bool in_memory);
+  /// Bytes on the disk that are more than is allowed now, or that others were to have free.
+  [[nodiscard]] std::uint64_t excess() const;
+  /// There is no room, as take() would find.
+  void note_excess() { full_ = true; }
   /// Bytes that hot ranges and decoded blocks take.
   void set_block_bytes(std::uint64_t bytes) { blocks_ = bytes; }
   /// What was on the disk before this server.

@@ -25,7 +25,11 @@ class Connection {
   void send(Message type, ByteSpan payload = {}, std::span<const int> fds = {});
   void send_error(const Error& error);
   /// Nothing more is said to the client, nor heard from it.
-  void hang_up() { ::shutdown(socket_.get(), SHUT_RDWR); }
+  void hang_up() {
+    ::shutdown(socket_.get(), SHUT_RDWR);
+    open_ = false;
+  }
+  [[nodiscard]] bool is_open() const { return open_; }
   /// Puts `bytes` into the client's buffer and says so.
   void send_bytes(ByteSpan bytes);
 
@@ -37,7 +41,13 @@ class Connection {
   /// A request is being worked on; a client that sends another one breaks the protocol.
   std::atomic<bool> busy{false};
 
+  /// The number of the archive that the last WANT was of, and whether that has not begun yet:
+  /// others have their turn first. The server's lock guards them.
+  std::uint32_t wanted_of = 0;
+  bool queued = false;
+
  private:
+  std::atomic<bool> open_{true};
   UniqueFd socket_;
   UniqueFd buffer_;
 };

@@ -1,5 +1,6 @@
 #include "cache/server/database.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -38,12 +39,15 @@ Database::~Database() = default;
 std::unexpected<Error> Database::failed(int code, const char* what) const {
   const bool full = code == MDB_MAP_FULL || code == ENOSPC || code == EDQUOT;
   const bool missing = code == MDB_NOTFOUND;
-  const bool system = code > 0;
+  // Limits of a transaction, of readers or of keys are no damage.
+  constexpr int kLimits[] = {MDB_TXN_FULL,    MDB_READERS_FULL, MDB_DBS_FULL,   MDB_TLS_FULL,
+                             MDB_CURSOR_FULL, MDB_BAD_VALSIZE,  MDB_MAP_RESIZED};
+  const bool system = code > 0 || std::ranges::count(kLimits, code) > 0;
   return std::unexpected(Error{full      ? ErrorKind::NoSpace
                                : missing ? ErrorKind::NotFound
                                : system  ? ErrorKind::Io
                                          : ErrorKind::Corrupt,
-                               system ? code : 0,
+                               std::max(code, 0),
                                fmt::format("{}: {}: {}", directory_, what, mdb_strerror(code))});
 }
 

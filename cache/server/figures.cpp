@@ -34,6 +34,7 @@ std::string archive_figures(ArchiveCache& archive, const Budget& budget,
   Json cache = cache_of(budget, directory, block_bytes);
   cache["state"] = archive.state();
   cache["hinted_bytes"] = archive.hinted_bytes();
+  cache["failed_hint_bytes"] = archive.failed_hint_bytes();
   return text({{"tier", name(archive.tier())},
                {"staged_bytes", archive.present_bytes()},
                {"store",

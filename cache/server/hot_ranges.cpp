@@ -60,6 +60,12 @@ unsigned GhostList::count(std::uint64_t hash, std::uint64_t bytes) {
   return static_cast<unsigned>(count);
 }
 
+void GhostList::reach_at_least(std::uint64_t bytes) {
+  if (bytes <= reach_) return;
+  reach_ = bytes;
+  std::ranges::fill(slots_, 0);  // Their ticks were of another length.
+}
+
 void GhostList::forget(std::uint64_t hash) {
   const auto set = set_of(hash);
   const auto end =

@@ -36,6 +36,8 @@ class GhostList {
   /// included; at most 255.
   unsigned count(std::uint64_t hash, std::uint64_t bytes);
   void forget(std::uint64_t hash);
+  /// From then on; a longer reach forgets all.
+  void reach_at_least(std::uint64_t bytes);
 
  private:
   [[nodiscard]] std::uint64_t tick() const;
@@ -98,6 +100,9 @@ class HotRanges {
 
   /// Gives the store another size; gives back what must go for it.
   [[nodiscard]] std::vector<HotKey> resize(std::uint64_t capacity_bytes);
+
+  /// Another archive, of which kReach is so many bytes.
+  void reach_at_least(std::uint64_t bytes) { ghosts_.reach_at_least(bytes); }
 
   [[nodiscard]] std::uint64_t bytes() const { return bytes_; }
   [[nodiscard]] std::size_t ranges() const { return index_.size(); }

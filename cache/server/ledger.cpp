@@ -1,6 +1,8 @@
 #include "cache/server/ledger.h"
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <future>
@@ -17,8 +19,10 @@ namespace shardfs {
 
 namespace {
 
-/// Address space, not disk: 60 to 100 bytes a unit, so enough for some 40 TB of archives.
-constexpr std::size_t kMapBytes = std::size_t{1} << 30;
+/// Address space, not disk: at 700 to 900 bytes a unit enough for 80 TB of archives; the lesser
+/// ones where a process may not have so much (ulimit -v).
+constexpr std::array kMapBytes = {std::size_t{16} << 30, std::size_t{1} << 30,
+                                  std::size_t{64} << 20};
 
 /// Behind all units of an archive: its path.
 constexpr std::uint32_t kPathUnit = UINT32_MAX;
@@ -92,12 +96,20 @@ void Ledger::stop() {
 
 /// A damaged one is of no use to anybody: it is begun anew.
 void Ledger::open_database() {
-  auto opened = Database::open(directory_, kMapBytes);
+  const auto open = [&] {
+    auto opened = Database::open(directory_, kMapBytes.front());
+    for (const std::size_t bytes : kMapBytes) {
+      if (opened || opened.error().sys_errno != ENOMEM) break;
+      opened = Database::open(directory_, bytes);
+    }
+    return opened;
+  };
+  auto opened = open();
   if (!opened && opened.error().kind == ErrorKind::Corrupt) {
     spdlog::warn("{}; the ledger is begun anew", opened.error().message);
     std::error_code ignored;
     std::filesystem::remove_all(directory_, ignored);
-    opened = Database::open(directory_, kMapBytes);
+    opened = open();
   }
   if (opened) {
     database_ = std::move(*opened);
@@ -185,19 +197,29 @@ bool Ledger::wait_for(std::function<void(Database*)> read) {
   return waiting.wait_for(kPatience) == std::future_status::ready;
 }
 
-std::vector<UnitRecord> Ledger::load(const ArchiveId& id) {
-  auto records = std::make_shared<std::vector<UnitRecord>>();
-  const bool came = wait_for([this, id, records](Database* database) {
-    if (database == nullptr) return;
-    auto found = records_of(*database, id);
-    if (!found) return note_failure(found.error());
-    *records = *std::move(found);
+std::optional<Ledger::Records> Ledger::load(const ArchiveId& id,
+                                            std::function<void(Records)> late) {
+  struct Shared {
+    std::mutex mutex;
+    std::optional<Records> records;
+    bool given_up = false;
+  };
+  auto shared = std::make_shared<Shared>();
+  (void)wait_for([this, id, shared, late = std::move(late)](Database* database) {
+    auto found = database != nullptr ? records_of(*database, id) : Records();
+    if (!found) {
+      note_failure(found.error());
+      found = Records();
+    }
+    const std::lock_guard lock(shared->mutex);
+    if (shared->given_up) return late(*std::move(found));
+    shared->records = *std::move(found);
   });
-  if (!came) {
-    spdlog::warn("{}: does not answer; what is cached is fetched again", directory_);
-    return {};
-  }
-  return *records;
+  const std::lock_guard lock(shared->mutex);
+  shared->given_up = !shared->records;
+  if (shared->given_up)
+    spdlog::warn("{}: does not answer; what is cached is not used until it does", directory_);
+  return std::move(shared->records);
 }
 
 std::string Ledger::path_of(const ArchiveId& id) {

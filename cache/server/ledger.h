@@ -39,9 +39,11 @@ class Ledger {
   /// Writes what is waiting and closes the database. Nothing may be noted afterwards.
   void stop();
 
+  using Records = std::vector<UnitRecord>;
   /// What is recorded of an archive. Each record holds its own key and a checksum: others are left
-  /// out. Empty where the database does not answer within kPatience.
-  [[nodiscard]] std::vector<UnitRecord> load(const ArchiveId& id);
+  /// out. Nothing where the database does not answer within kPatience: `late` is given them then,
+  /// by the ledger's thread, if they come.
+  [[nodiscard]] std::optional<Records> load(const ArchiveId& id, std::function<void(Records)> late);
 
   void note_present(const ArchiveId& id, const UnitRecord& record);
   void note_dropped(const ArchiveId& id, Unit unit);

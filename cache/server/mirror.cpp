@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -52,6 +54,8 @@ Result<void> Mirror::open_existing(std::uint64_t archive_bytes) {
       ::unlinkat(directory_->fd(), name.c_str(), 0);
       continue;
     }
+    // The server that sealed it may have ended before it said so.
+    if (sealed && (st.st_mode & 07777) != 0400) ::fchmodat(directory_->fd(), name.c_str(), 0400, 0);
     fd_ = std::move(fd);
     sealed_ = sealed;
     new_ = false;
@@ -139,8 +143,18 @@ Result<void> Mirror::unseal() {
   return {};
 }
 
+// The lock is the descriptor's, whoever has it, and so tells later servers that it is in use.
 Result<UniqueFd> Mirror::read_only_fd() const {
-  return reopen(fd_.get(), O_RDONLY, name_);
+  auto fd = reopen(fd_.get(), O_RDONLY, name_);
+  if (fd && !is_in_memory() && ::flock(fd->get(), LOCK_SH | LOCK_NB) != 0)
+    spdlog::debug("{}: cannot be locked: {}", name_, std::strerror(errno));
+  return fd;
+}
+
+bool is_mirror_in_use(const CacheDirectory& directory, const std::string& file) {
+  const UniqueFd fd(
+      ::openat(directory.fd(), ("mirror/" + file).c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  return fd && ::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
 }
 
 std::uint64_t remove_mirror(const CacheDirectory& directory, const std::string& file) {

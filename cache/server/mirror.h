@@ -41,7 +41,7 @@ class Mirror {
   /// Makes a sealed one writable again, because something in it is damaged.
   [[nodiscard]] Result<void> unseal();
 
-  /// A descriptor for clients. It cannot be written through.
+  /// A descriptor for clients. It cannot be written through, and marks the mirror as in use.
   [[nodiscard]] Result<UniqueFd> read_only_fd() const;
 
  private:
@@ -60,6 +60,9 @@ class Mirror {
   bool sealed_ = false;
   bool new_ = true;
 };
+
+/// Whether somebody has a read_only_fd() of it, of an earlier server perhaps.
+[[nodiscard]] bool is_mirror_in_use(const CacheDirectory& directory, const std::string& file);
 
 /// Deletes the mirror of an archive that nobody has open. Returns the bytes that it held.
 std::uint64_t remove_mirror(const CacheDirectory& directory, const std::string& file);

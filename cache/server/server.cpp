@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <exception>
 #include <system_error>
 #include <utility>
 
@@ -13,6 +14,7 @@
 #include <unistd.h>
 
 #include "cache/server/figures.h"
+#include "fs/base/page_buffer.h"
 
 namespace shardfs {
 
@@ -20,9 +22,12 @@ namespace {
 
 using Clock = ArchiveCache::Clock;
 
-/// Threads that read the store. The least --store-inflight of all clients bounds how many do so at
-/// a time; this bounds it where all ask for more.
+/// Threads that read the store, to begin with. The least --store-inflight of all clients bounds how
+/// many work for one archive at a time, and there come to be as many for each archive: of one whose
+/// store hangs all may hang.
 constexpr unsigned kFetchers = 32;
+/// Units that are given back at a time, 1 GiB: punching as many holes takes some 20 ms.
+constexpr unsigned kMostGivenBack = 256;
 /// Without a client for so long after its start, nobody is going to come.
 constexpr std::chrono::seconds kLonely{10};
 constexpr std::size_t kMostClients = 4096;
@@ -60,20 +65,25 @@ void Server::stop() {
   work_.notify_all();
   chore_.notify_all();
   ledger_.flush();
-  for (std::thread& thread : threads_) thread.join();
+  if (clerk_.joinable()) clerk_.join();
+  for (std::thread& thread : fetchers_) thread.join();
+  {
+    std::unique_lock lock(mutex_);
+    store_let_go_.wait(lock, [&] { return at_stores_ == 0; });
+  }
   ledger_.stop();
 }
 
 // ---- the caller's thread: requests ----
 
 void Server::run(int ending) {
+  while (fetchers_.size() < kFetchers && start_fetcher()) {
+  }
+  if (fetchers_.empty()) return;  // Clients do better without a server.
   try {
-    threads_.emplace_back([this] { do_chores(); });
-    for (unsigned i = 0; i < kFetchers; ++i) threads_.emplace_back([this] { fetch(); });
+    clerk_ = std::thread([this] { do_chores(); });
   } catch (const std::system_error& error) {
-    constexpr std::size_t kLeast = 2;  // Fewer serve nobody: clients do better without a server.
-    spdlog::warn("a limit of threads: {}", error.what());
-    if (threads_.size() < kLeast) return;
+    return spdlog::warn("a limit of threads: {}", error.what());
   }
   const auto start = Clock::now();
   bool had_client = false;
@@ -98,6 +108,7 @@ void Server::run(int ending) {
     if (Clock::now() - checked < std::chrono::seconds(1)) continue;
     checked = Clock::now();
     if (!still_ours_()) return;
+    give_room_back();
     work_.notify_all();
   }
 }
@@ -107,8 +118,42 @@ void Server::run(int ending) {
 int Server::tick_ms() {
   constexpr int kShort = 10, kLong = 1000;
   const std::lock_guard lock(mutex_);
-  const bool soon = budget_.limits().store_rate != 0 || Clock::now() < settled_at_;
-  return soon ? kShort : kLong;
+  const bool rated =
+      budget_.limits().store_rate != 0 && std::ranges::any_of(archives_, [](const auto& archive) {
+        return archive.second->has_ranges_due();
+      });
+  return rated || Clock::now() < settled_at_ ? kShort : kLong;
+}
+
+bool Server::start_fetcher() {
+  try {
+    auto buffer = std::make_shared<PageBuffer>(kUnitBytes);
+    fetchers_.emplace_back([this, buffer] { fetch(*buffer); });
+    return true;
+  } catch (const std::exception& error) {  // no memory, or a limit of threads
+    spdlog::warn("{} threads that read archives, and no more: {}", fetchers_.size(), error.what());
+    return false;
+  }
+}
+
+/// Where others need the disk, or a client allows less: what was fetched can be fetched again.
+void Server::give_room_back() {
+  const std::lock_guard lock(mutex_);
+  std::uint64_t excess = peers_.empty() ? 0 : budget_.excess();
+  if (excess == 0) return;
+  budget_.note_excess();
+  make_room();
+  if (making_room_) return;  // Archives that nobody has open go first.
+  unsigned given_back = 0;
+  for (bool any = true; any && excess > 0 && given_back < kMostGivenBack;) {
+    any = false;
+    for (const auto& [id, archive] : archives_) {
+      const std::uint64_t bytes = excess > 0 ? archive->give_up_unit() : 0;
+      excess -= std::min(excess, bytes);
+      any = any || bytes > 0;
+      ++given_back;
+    }
+  }
 }
 
 void Server::accept_clients() {
@@ -141,22 +186,20 @@ void Server::serve(Peer& peer) {
 }
 
 void Server::drop(std::uint64_t number) {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   const auto at = peers_.find(number);
-  // Closing takes its time: that of the store, and of memory that is freed.
-  if (!at->second.archives.empty()) {
-    auto closing = std::make_shared<std::vector<Archive>>(at->second.archives);
-    chores_.emplace_back([closing] { closing->clear(); });
-    chore_.notify_one();
-  }
   at->second.connection->hang_up();
-  for (const Archive& archive : at->second.archives) {
+  // Closing takes its time: that of the store, and of memory that is freed.
+  auto closing = std::make_shared<std::vector<Archive>>(std::move(at->second.archives));
+  for (const Archive& archive : *closing) {
     archive->closed();
     close_unused(archive);
   }
   leases_.abandon_all(number);
   budget_.remove_limits(number);
   peers_.erase(at);
+  lock.unlock();
+  if (!closing->empty()) leave_to_store([closing] { closing->clear(); });
 }
 
 /// What lies in memory goes with its last reader; what is on the disk stays as long as there is
@@ -176,7 +219,7 @@ void Server::close_unused(const Archive& archive) {
 
 bool Server::handle(Peer& peer, Packet packet) {
   if (packet.type == Message::Ping) {
-    peer.connection->send(Message::Pong);
+    peer.connection->send(Message::Pong, encode(pong_for(peer)));
     return true;
   }
   if (packet.type == Message::Hello) return handle_hello(peer, packet);
@@ -201,6 +244,16 @@ bool Server::handle(Peer& peer, Packet packet) {
   }
 }
 
+PongAnswer Server::pong_for(const Peer& peer) {
+  const std::lock_guard lock(mutex_);
+  const Connection& to = *peer.connection;
+  if (!to.busy || !to.queued || to.wanted_of >= peer.archives.size()) return {};
+  const auto silent = std::chrono::floor<std::chrono::milliseconds>(
+      Clock::now() - peer.archives[to.wanted_of]->gave());
+  return {static_cast<std::uint32_t>(
+      std::clamp<std::int64_t>(silent.count(), 0, PongAnswer::kItsTurn - 1))};
+}
+
 bool Server::handle_hello(Peer& peer, Packet& packet) {
   if (peer.connection->is_greeted() || !packet.as<HelloRequest>() || !packet.fds[0]) return false;
   peer.connection->greet(std::move(packet.fds[0]));
@@ -216,7 +269,11 @@ bool Server::handle_open(Peer& peer, Packet& packet) {
   auto opening = std::make_shared<Opening>(
       Opening{peer.number, peer.connection, *request,
               std::string(as_text(packet.after<OpenRequest>())), std::move(packet.fds[0])});
-  leave_to_clerk([this, opening] { open_archive(*opening); });
+  leave_to_store([this, opening] {
+    const auto facts = archive_facts(opening->store.get(), opening->path);
+    if (!facts) return opening->connection->send_error(facts.error());
+    leave_to_clerk([this, opening, facts = *facts] { open_archive(*opening, facts); });
+  });
   return true;
 }
 
@@ -224,6 +281,7 @@ bool Server::handle_want(Peer& peer, const Packet& packet) {
   const auto request = packet.as<WantRequest>();
   const std::lock_guard lock(mutex_);
   if (!request || request->archive >= peer.archives.size()) return false;
+  peer.connection->wanted_of = request->archive;
   peer.archives[request->archive]->want({peer.connection, request->offset, request->length},
                                         (request->flags & WantRequest::kDistrust) != 0);
   work_.notify_one();

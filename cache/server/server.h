@@ -26,9 +26,10 @@
 namespace shardfs {
 
 /// Threads: the caller's, which waits for requests and for neither store nor disk (it gives room on
-/// the disk back, which takes microseconds); fetchers, which read the store and write the mirrors;
-/// a clerk, which opens archives and tidies up; the ledger's. All state is under one lock, and none
-/// of them holds it while it waits for a store or a disk.
+/// the disk back, which takes microseconds); fetchers, which read the store and write the mirrors,
+/// as many as all archives may have at work; a clerk, which opens archives and tidies up; one each
+/// for looking at an archive in its store and for closing it; the ledger's. All state is under one
+/// lock, and none of them holds it while it waits for a store or a disk.
 class Server {
  public:
   /// `listening`: a bound SOCK_SEQPACKET socket. `still_ours` says whether the directory's lock and
@@ -68,6 +69,7 @@ class Server {
   void accept_clients();
   void serve(Peer& peer);
   [[nodiscard]] bool handle(Peer& peer, Packet packet);
+  [[nodiscard]] PongAnswer pong_for(const Peer& peer);
   [[nodiscard]] bool handle_hello(Peer& peer, Packet& packet);
   [[nodiscard]] bool handle_open(Peer& peer, Packet& packet);
   [[nodiscard]] bool handle_want(Peer& peer, const Packet& packet);
@@ -80,10 +82,13 @@ class Server {
   [[nodiscard]] std::string stats_of(ArchiveCache& archive) const;
   [[nodiscard]] std::string listing();
 
+  // For what may wait for a store: on a thread of its own.
+  void leave_to_store(std::function<void()> chore);
+
   // The clerk's.
   void leave_to_clerk(std::function<void()> chore);
   void do_chores();
-  void open_archive(Opening& opening);
+  void open_archive(Opening& opening, const ArchiveFacts& facts);
   void serve_block(Message type, const HotKey& key, std::uint32_t length, std::uint64_t number,
                    const Client& to);
   [[nodiscard]] BlockStore* blocks() const;
@@ -92,7 +97,7 @@ class Server {
   void answer_opened(const Opening& opening, const Archive& archive);
 
   // The fetchers'.
-  void fetch();
+  void fetch(std::span<std::byte> buffer);
   struct Job {
     Archive archive;
     Work work;
@@ -109,8 +114,11 @@ class Server {
 
   void find_mirrors();
   void make_room();
-  std::uint64_t drop_oldest();
+  [[nodiscard]] std::optional<std::uint64_t> drop_oldest();
   void start_blocks(std::uint64_t archive_bytes);
+  [[nodiscard]] bool start_fetcher();
+  void start_fetchers_for_all();
+  void give_room_back();
 
   const CacheDirectory& directory_;
   const UniqueFd listening_;
@@ -133,10 +141,14 @@ class Server {
   std::uint64_t next_client_ = 1;
   std::deque<std::function<void()>> chores_;
   bool making_room_ = false;
+  ArchiveCache::Clock::time_point make_room_at_{};  ///< or later: there was nothing to drop
+  unsigned at_stores_ = 0;                          ///< threads of leave_to_store()
+  std::condition_variable store_let_go_;
   std::condition_variable chore_;  ///< there is something in chores_
   std::atomic<bool> stopping_{false};
 
-  std::vector<std::thread> threads_;
+  std::thread clerk_;
+  std::vector<std::thread> fetchers_;  ///< the clerk's, once it has begun
 };
 
 }  // namespace shardfs

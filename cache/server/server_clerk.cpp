@@ -1,7 +1,9 @@
 // The cache server's clerk: opens archives, lists, tidies up. What it waits for is the disk.
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <span>
+#include <system_error>
 #include <tuple>
 #include <utility>
 
@@ -17,6 +19,9 @@
 namespace shardfs {
 
 namespace {
+
+/// Threads that read the store, at most.
+constexpr std::size_t kMostFetchers = 512;
 
 /// What the ledger does not know of, because that was lost or a fetch was cut off, takes no room.
 void drop_unknown(Mirror& mirror, std::span<const UnitRecord> known, Unit units) {
@@ -49,6 +54,23 @@ void Server::find_mirrors() {
   ::closedir(open);
 }
 
+void Server::leave_to_store(std::function<void()> chore) {
+  {
+    const std::lock_guard lock(mutex_);
+    ++at_stores_;
+  }
+  const auto work = [this](const std::function<void()>& what) {
+    what();
+    const std::lock_guard lock(mutex_);
+    if (--at_stores_ == 0) store_let_go_.notify_all();
+  };
+  try {
+    std::thread([work, chore] { work(chore); }).detach();
+  } catch (const std::system_error&) {
+    work(chore);  // A limit of threads.
+  }
+}
+
 void Server::leave_to_clerk(std::function<void()> chore) {
   const std::lock_guard lock(mutex_);
   chores_.push_back(std::move(chore));
@@ -68,30 +90,45 @@ void Server::do_chores() {
   }
 }
 
-void Server::open_archive(Opening& opening) {
-  const auto facts = archive_facts(opening.store.get(), opening.path);
-  if (!facts) return opening.connection->send_error(facts.error());
+void Server::open_archive(Opening& opening, const ArchiveFacts& facts) {
   Archive archive;
   {
     const std::lock_guard lock(mutex_);
     if (!peers_.contains(opening.client)) return;  // It has gone meanwhile, and its limits with it.
-    const auto known = archives_.find(facts->id);
+    const auto known = archives_.find(facts.id);
     if (known != archives_.end()) {
       archive = known->second;
       archive->work_began();
     }
     budget_.add_limits(opening.client, opening.request.limits);
   }
-  start_blocks(facts->size);
+  start_blocks(facts.size);
   if (!archive) {
-    auto made = make_archive(opening, *facts);
+    auto made = make_archive(opening, facts);
     if (!made) return opening.connection->send_error(made.error());
     archive = *made;
+    start_fetchers_for_all();
   }
   answer_opened(opening, archive);
+  // Another mount's descriptor of an archive that is open already.
+  if (opening.store) {
+    auto store = std::make_shared<UniqueFd>(std::move(opening.store));
+    leave_to_store([store] { store->reset(); });
+  }
   const std::lock_guard lock(mutex_);
   archive->work_ended();
   close_unused(archive);
+}
+
+void Server::start_fetchers_for_all() {
+  std::size_t wanted = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    wanted = archives_.size() * budget_.limits().store_inflight;
+  }
+  wanted = std::min<std::size_t>(wanted, kMostFetchers);
+  while (fetchers_.size() < wanted && start_fetcher()) {
+  }
 }
 
 Result<Server::Archive> Server::make_archive(Opening& opening, const ArchiveFacts& facts) {
@@ -106,8 +143,17 @@ Result<Server::Archive> Server::make_archive(Opening& opening, const ArchiveFact
   const bool fresh = in_memory || mirror.is_new();
   if (!in_memory && fresh) ledger_.forget(facts.id);
   if (!in_memory) ledger_.note_path(facts.id, opening.path);
-  const auto known = fresh ? std::vector<UnitRecord>() : ledger_.load(facts.id);
-  if (!mirror.is_sealed() && !fresh) drop_unknown(mirror, known, static_cast<Unit>(units));
+  const auto add_late = [this, id = facts.id](Ledger::Records records) {
+    leave_to_clerk([this, id, records = std::move(records)] {
+      const std::lock_guard lock(mutex_);
+      const auto at = archives_.find(id);
+      if (at != archives_.end()) budget_.add_found(at->second->add_known(records));
+    });
+  };
+  const auto loaded = fresh ? Ledger::Records() : ledger_.load(facts.id, add_late);
+  if (!mirror.is_sealed() && !fresh && loaded)
+    drop_unknown(mirror, *loaded, static_cast<Unit>(units));
+  const Ledger::Records known = loaded.value_or(Ledger::Records());
   const std::lock_guard lock(mutex_);
   auto archive = std::make_shared<ArchiveCache>(
       std::move(opening.store), opening.path, facts, opening.request.tier, std::move(mirror),
@@ -134,7 +180,11 @@ BlockStore* Server::blocks() const {
 
 /// Blocks take a share of what the first client's limits allow.
 void Server::start_blocks(std::uint64_t archive_bytes) {
-  if (blocks() != nullptr) return;
+  const auto part = [](std::uint64_t bytes, double share) {
+    return static_cast<std::uint64_t>(static_cast<double>(bytes) * share);
+  };
+  const std::uint64_t reach = part(archive_bytes, HotRanges::kReach);
+  if (BlockStore* const there = blocks()) return there->reach_at_least(reach);
   const std::uint64_t free = directory_.file_system().free_bytes;
   std::uint64_t most = 0;
   {
@@ -142,12 +192,8 @@ void Server::start_blocks(std::uint64_t archive_bytes) {
     const CacheLimits& limits = budget_.limits();
     most = std::min(limits.bytes, free - std::min(free, limits.reserve));
   }
-  const auto part = [](std::uint64_t bytes, double share) {
-    return static_cast<std::uint64_t>(static_cast<double>(bytes) * share);
-  };
-  auto made =
-      std::make_unique<BlockStore>(directory_.path() + "/blocks", part(most, HotRanges::kShare),
-                                   part(archive_bytes, HotRanges::kReach));
+  auto made = std::make_unique<BlockStore>(directory_.path() + "/blocks",
+                                           part(most, HotRanges::kShare), reach);
   const std::lock_guard lock(mutex_);
   blocks_ = std::move(made);
 }
@@ -216,8 +262,10 @@ std::string Server::listing() {
   }
   for (const auto& [file, bytes] : unopened) {
     const auto id = parse_id(file);
-    listed.push_back({file.substr(0, file.find('.')), id ? ledger_.path_of(*id) : "", bytes, 0, 0,
-                      file.ends_with(".part") ? "part" : "sealed"});
+    // Of who came to an earlier server nothing is known, but that there is somebody.
+    const unsigned clients = is_mirror_in_use(directory_, file) ? 1 : 0;
+    listed.push_back({file.substr(0, file.find('.')), id ? ledger_.path_of(*id) : "", bytes, 0,
+                      clients, file.ends_with(".part") ? "part" : "sealed"});
   }
   const std::lock_guard lock(mutex_);
   return directory_figures(listed, budget_, directory_, blocks_ ? blocks_->bytes() : 0);
@@ -234,27 +282,32 @@ std::uint64_t Server::clear(const ClearRequest& asked) {
           budget_.disk_bytes() <= asked.keep_bytes && now && now->free_bytes >= asked.free_bytes;
       if (unopened_.empty() || (is_enough && asked.keep_bytes > 0)) break;
     }
-    freed += drop_oldest();
+    const auto dropped = drop_oldest();
+    if (!dropped) break;
+    freed += *dropped;
   }
   ledger_.flush();
   return freed;
 }
 
-/// Of the mirrors that no client has open. Returns its bytes; 0 where there is none. The clerk's,
-/// without the lock: deleting a large file takes a disk its time.
-std::uint64_t Server::drop_oldest() {
+/// Of the mirrors that no client has open, nor has from an earlier server. Returns its bytes;
+/// nothing where there is none. The clerk's, without the lock: deleting a large file takes a disk
+/// its time.
+std::optional<std::uint64_t> Server::drop_oldest() {
   std::map<std::string, std::uint64_t> candidates;
   {
     const std::lock_guard lock(mutex_);
     candidates = unopened_;
   }
+  std::erase_if(candidates,
+                [&](const auto& one) { return is_mirror_in_use(directory_, one.first); });
   const auto written = [&](const auto& one) {
     struct stat st {};
     if (::fstatat(directory_.fd(), ("mirror/" + one.first).c_str(), &st, 0) != 0) st = {};
     return std::pair(st.st_mtim.tv_sec, st.st_mtim.tv_nsec);
   };
   const auto oldest = std::ranges::min_element(candidates, {}, written);
-  if (oldest == candidates.end()) return 0;
+  if (oldest == candidates.end()) return std::nullopt;
   const auto [file, bytes] = *oldest;
   {
     // Only this thread opens mirrors, so it is still not open.

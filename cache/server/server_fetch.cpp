@@ -4,7 +4,6 @@
 
 #include "cache/server/server.h"
 #include "cache/server/steps.h"
-#include "fs/base/page_buffer.h"
 
 namespace shardfs {
 
@@ -12,14 +11,16 @@ namespace {
 
 using Clock = ArchiveCache::Clock;
 
+/// Before it is looked again whether there is an archive that nobody has open.
+constexpr std::chrono::seconds kNothingToDrop{10};
+
 HotKey hot_key(const ArchiveId& id, std::uint64_t offset, std::uint64_t length) {
   return {id.bytes, offset, length};
 }
 
 }  // namespace
 
-void Server::fetch() {
-  PageBuffer buffer(kUnitBytes);
+void Server::fetch(std::span<std::byte> buffer) {
   std::unique_lock lock(mutex_);
   while (auto job = take_job(lock)) {
     job->archive->work_began();
@@ -76,12 +77,14 @@ std::optional<Server::Job> Server::take_job(std::unique_lock<std::mutex>& lock) 
 
 /// Archives without a mount make room for those with one: whole, the oldest first.
 void Server::make_room() {
-  if (making_room_ || !budget_.is_full() || unopened_.empty()) return;
+  if (making_room_ || !budget_.is_full() || unopened_.empty() || Clock::now() < make_room_at_)
+    return;
   making_room_ = true;
   chores_.emplace_back([this] {
-    drop_oldest();
+    const bool any = drop_oldest().has_value();
     const std::lock_guard lock(mutex_);
     making_room_ = false;
+    if (!any) make_room_at_ = Clock::now() + kNothingToDrop;
     work_.notify_all();
   });
   chore_.notify_one();

@@ -101,14 +101,36 @@ std::string boot_id() {
   return id;
 }
 
+std::string current_version() { return fmt::format("{} {}", kLayout, boot_id()); }
+
+std::string found_version(const CacheDirectory& directory) {
+  std::string found;
+  if (std::ifstream file(directory.path() + "/version"); file) std::getline(file, found);
+  return found;
+}
+
+/// Says for later servers what lies here; whole or not at all. False where a full disk has no room
+/// for it.
+bool write_version(const CacheDirectory& directory) {
+  const files::path root = directory.path();
+  std::error_code failed;
+  {
+    std::ofstream file(root / "version.new");
+    file << current_version() << '\n';
+    if (!file.flush()) failed = std::make_error_code(std::errc::no_space_on_device);
+  }
+  if (!failed) files::rename(root / "version.new", root / "version", failed);
+  std::error_code ignored;
+  if (failed) files::remove(root / "version.new", ignored);
+  return !failed;
+}
+
 /// Databases are begun anew after a crash; everything is after a boot, because nothing is flushed
 /// to the disk, and in another layout.
 void prepare(const CacheDirectory& directory) {
   const files::path root = directory.path();
   std::error_code ignored;
-  const std::string version = fmt::format("{} {}", kLayout, boot_id());
-  std::string found;
-  if (std::ifstream file(root / "version"); file) std::getline(file, found);
+  const std::string version = current_version(), found = found_version(directory);
   if (files::exists(root / "crashed", ignored) || found != version) {
     if (!found.empty()) spdlog::info("{}: the ledger is begun anew", directory.path());
     files::remove_all(root / "ledger", ignored);
@@ -117,7 +139,6 @@ void prepare(const CacheDirectory& directory) {
   if (found != version) {
     files::remove_all(root / "mirror", ignored);
     files::remove_all(root / "index", ignored);
-    std::ofstream(root / "version") << version << '\n';
     // https://bford.info/cachedir/: backups leave it out.
     std::ofstream(root / "CACHEDIR.TAG")
         << "Signature: 8a477f597d28d172789f06886806bc55\n# A cache of shardfs.\n";
@@ -220,8 +241,11 @@ Result<void> serve(const CacheDirectory& directory,
     const std::string path = directory.path() + "/socket";
     struct stat bound {};
     if (::lstat(path.c_str(), &bound) != 0) return fail_errno(errno, path, "cannot stat");
-    Server server(directory, std::move(socket),
-                  [&] { return lock->is_in_place() && is_at(bound, path); });
+    bool has_version = found_version(directory) == current_version() || write_version(directory);
+    Server server(directory, std::move(socket), [&] {
+      if (!has_version) has_version = write_version(directory);
+      return lock->is_in_place() && is_at(bound, path);
+    });
     ready();
     server.run(ending.get());
     if (lock->is_in_place()) ::unlinkat(directory.fd(), "socket", 0);
@@ -263,6 +287,7 @@ Result<void> run_cache_server(const std::string& parent,
   }
   reader.reset();
   leave_caller();
+  std::signal(SIGPIPE, SIG_IGN);  // Whoever waits for that may have been killed.
   const auto tell = [&](std::string_view what) {
     if (writer) [[maybe_unused]]
       const ssize_t told = ::write(writer.get(), what.data(), what.size());

@@ -108,7 +108,9 @@ CacheOptions options_for(const CacheSettings& settings, const CacheFacts& facts,
   options.hints_follow = settings.hints_follow;
   std::uint64_t disk_limit = facts.cache_limit;
   if (!facts.disk) disk_limit = 0;
-  if (facts.disk && facts.disk->in_memory) disk_limit = choice.disk_bytes;
+  // What is free there now is asked again before each unit.
+  if (facts.disk && facts.disk->in_memory)
+    disk_limit = std::min(disk_limit, facts.memory / kMemoryShare);
   options.limits = {.bytes = disk_limit,
                     .reserve = facts.reserve,
                     .memory = choice.memory_bytes,

@@ -1,7 +1,10 @@
 """What people ask of a cache: figures that are true, hints, marks, hot lists, listing and clearing."""
 
+import errno
 import json
+import os
 import re
+import signal
 import subprocess
 import unittest
 from pathlib import Path
@@ -137,6 +140,15 @@ class Commands(MountTest):
             self.read(mount)
             self.assertEqual(self.store.stats()["requests"], before)
 
+    def test_warm_tells_what_could_not_be_read(self):
+        with self.mount("--store-timeout", "1s") as mount:
+            self.store.fail(errno.EIO, offset=4 * UNIT, length=UNIT)
+            result = run(SHARDFS, "warm", "--wait", mount.path)
+            self.assertEqual(result.returncode, 2, result.stderr)
+            self.assertIn("not all of it could be read", result.stderr)
+            self.store.clear()
+            self.ok(SHARDFS, "warm", "--wait", mount.path)
+
     def test_a_known_order_takes_few_requests_and_gives_right_bytes(self):
         names = sorted(self.files, key=lambda name: content(4, int(name[2:])))
         listing = self.dir / "list"
@@ -223,6 +235,21 @@ class Commands(MountTest):
         self.cache.wait_for_end()
         self.assertFalse(self.cache.path.exists())
         self.assertEqual(run(SHARDFS, "cache", "ls", "--cache-dir", self.cache.parent).returncode, 0)
+
+    def test_what_a_mount_uses_is_kept_by_a_later_server_too(self):
+        """The mount need not ask the next one for anything, so that does not know of it."""
+        with self.mount() as mount:
+            self.staged(mount)
+            os.kill(self.cache.server(), signal.SIGKILL)
+            self.cache.wait_for_end()
+            self.read(mount)
+            self.assertIsNone(self.cache.server())
+            [listed] = self.cache_command("ls")["archives"]
+            self.assertGreaterEqual(listed["clients"], 1)
+            self.assertEqual(self.cache_command("clear")["freed_bytes"], 0)
+            self.assertEqual([file.stat().st_size for file in self.cache.path.glob("mirror/*")], [self.size])
+        self.cache.wait_for_end()
+        self.assertGreaterEqual(self.cache_command("clear")["freed_bytes"], self.size)
 
     def test_gc_keeps_what_the_limits_allow(self):
         with self.mount() as mount:

@@ -103,7 +103,8 @@ UnitRecord unit(Unit number, std::uint64_t sum) {
 
 std::vector<std::pair<Unit, std::uint64_t>> recorded(Ledger& ledger, int n) {
   std::vector<std::pair<Unit, std::uint64_t>> all;
-  for (const UnitRecord& record : ledger.load(id_of(n)))
+  const auto loaded = ledger.load(id_of(n), [](const Ledger::Records&) {});
+  for (const UnitRecord& record : loaded.value_or(Ledger::Records()))
     all.emplace_back(record.unit, record.sums.back());
   return all;
 }

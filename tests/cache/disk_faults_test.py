@@ -68,6 +68,27 @@ class SmallDisks(DiskTest):
                 self.assertGreater(figures["staged_bytes"], 4 << 20)
                 self.assert_no_flood(mount, disk)
 
+    def test_room_is_given_back_to_others(self):
+        """What others are to have free stays free, also if they come later; then all is fetched again."""
+        for kind in ("ext4", "tmpfs"):
+            if kind == "ext4" and not loop_devices_work():
+                continue
+            shard, files = self.shard(24)
+            with SmallDisk(kind, 60) as disk, CachedMount(shard, disk, "--reserve", "16M") as mount:
+                def free(at=disk.parent):
+                    return os.statvfs(at).f_bavail * os.statvfs(at).f_bsize
+                whole = shard.stat().st_size
+                wait_until(lambda m=mount: m.stats()["staged_bytes"] == whole, "the whole archive", HANG)
+                (disk.parent / "neighbour").write_bytes(bytes(24 << 20))
+                self.assertLess(free(), 16 << 20, "there was room for both: this shows nothing")
+                wait_until(lambda: free() >= 16 << 20, "room for others", HANG)
+                self.assertLess(mount.stats()["staged_bytes"], whole)
+                self.assert_read(mount, files)
+                disk.empty()
+                wait_until(lambda m=mount: m.stats()["staged_bytes"] == whole, "the whole archive again", HANG)
+                self.assert_read(mount, files, seed=1)
+                self.assert_no_flood(mount, disk)
+
     def test_full_before_the_first_mount(self):
         for kind, tier, container in self.cases():
             shard, files = self.shard(12, container)
@@ -77,7 +98,10 @@ class SmallDisks(DiskTest):
                     self.assert_read(mount, files)
                     disk.empty()
                     self.assert_read(mount, files)
+                    wait_until(lambda m=mount: m.stats()["staged_bytes"] > 0, "a cache, as soon as there is room", HANG)
+                    wait_until(lambda d=disk: (d.path / "version").exists(), "the layout's version", HANG)
                     self.assert_no_flood(mount, disk)
+                self.assertTrue((disk.path / "version").read_text())
                 disk.wait_for_end()
                 with CachedMount(shard, disk, tier=tier) as mount:
                     self.assert_read(mount, files)

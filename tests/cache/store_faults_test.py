@@ -1,5 +1,6 @@
 """A store that fails, hangs, lies or changes: what readers get is right or an error, soon, and a line says why."""
 
+import contextlib
 import errno
 import json
 import os
@@ -11,7 +12,7 @@ import time
 import unittest
 from pathlib import Path
 
-from cache_faults import Reading, SmallDisk, contents, server_figures
+from cache_faults import Reading, SmallDisk, client_of, contents, server_figures
 from cached import HANG, UNIT, CacheDir, CachedMount, CacheTest
 from memory_group import memory_group
 from mounted import Mount, alive, is_mounted, mounted, needs_root, wait_until
@@ -257,6 +258,42 @@ class Stalls(StoreTest):
                 self.assertEqual(Reading(mount.path, self.front(shard)).result(HANG), {})
                 self.assertGreater(mount.stats()["daemon"]["miss_bytes"] + mount.stats()["daemon"]["hit_bytes"], 0)
             store.release()
+
+    def test_many_hung_archives_hold_up_no_other(self):
+        """More of what they wait for than the server has threads to begin with."""
+        shard = self.shard()
+        store = self.slow_store()
+        store.stall(offset=UNIT, length=64 * UNIT)
+        other = self.pack(self.tree(self.front(shard), "other"))
+        with contextlib.ExitStack() as hung:
+            for number in range(9):
+                copy = shard.with_name(f"copy-{number}.tar")
+                shutil.copyfile(shard, copy)
+                hung.enter_context(contextlib.closing(self.hanging_client(store.path / copy.name)))
+            store.wait_until_stalled(33)
+            with CachedMount(other, self.cache, "--store-timeout", "3s") as mount:
+                self.assertEqual(Reading(mount.path, self.front(shard)).result(HANG), {})
+                self.assertEqual(mount.stats()["tier"], "disk")
+                self.assertGreater(mount.stats()["staged_bytes"], 0)
+            store.release()
+
+    def hanging_client(self, archive):
+        """One that has the server stage an archive; a mount would wait for its index."""
+        self.cache.path.mkdir(mode=0o700, exist_ok=True)
+        if self.cache.server() is None:
+            self.ok(SHARDFS, "cache-server", self.cache.parent)
+        return client_of(self.cache, archive)
+
+    def test_a_queue_is_no_fault_of_the_store(self):
+        """Readers whose turn comes later than a request may take: the store gives what it is asked for."""
+        shard = self.shard()
+        store = self.slow_store()
+        with CachedMount(store.path / shard.name, self.cache, "--cache-size", str(UNIT), "--store-rate", "3",
+                         "--store-timeout", "1s", tier="partial") as mount:
+            some = dict(list(self.middle(shard).items())[:24])
+            began = time.monotonic()
+            self.assertEqual(Reading(mount.path, some, threads=len(some)).result(2 * HANG), {})
+            self.assertGreater(time.monotonic() - began, 3, "nobody waited: this shows nothing")
 
     def test_a_suspended_job_goes_on(self):
         """The time in which nobody could have answered is nobody's."""

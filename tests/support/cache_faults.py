@@ -147,18 +147,30 @@ def contents(source) -> dict:
 
 def server_figures(cache: CacheDir, archive) -> dict:
     """What the server of a cache says of an archive that it has open (figures.h)."""
+    with contextlib.closing(client_of(cache, archive, inflight=32)) as line:
+        return json.loads(_call(line, STAT, line.opened[:4], [], STATS))
+
+
+class _Line(socket.socket):
+    opened = b""  # what the server answered to OPEN
+
+
+def client_of(cache: CacheDir, archive, inflight: int = 8) -> _Line:
+    """A client of a cache that has an archive open, as one on the disk."""
     buffer = os.memfd_create("buffer")
     store = os.open(archive, os.O_RDONLY)
-    line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    line = _Line(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         line.settimeout(HANG)
         line.connect(str(cache.path / "socket"))
         _call(line, HELLO, struct.pack("<I", os.getpid()), [buffer], WELCOME)
-        limits = struct.pack("<QQQIIII", 2**64 - 1, 0, 0, 0, 32, 60_000, 0)
-        opened = _call(line, OPEN, limits + bytes([2]) + bytes(7) + os.fsencode(archive), [store], OPENED)
-        return json.loads(_call(line, STAT, opened[:4], [], STATS))
-    finally:
+        limits = struct.pack("<QQQIIII", 2**64 - 1, 0, 0, 0, inflight, 60_000, 0)
+        line.opened = _call(line, OPEN, limits + bytes([2]) + bytes(7) + os.fsencode(archive), [store], OPENED)
+        return line
+    except BaseException:
         line.close()
+        raise
+    finally:
         os.close(store)
         os.close(buffer)
 

@@ -79,15 +79,28 @@ Result<void> send_list(const WarmArguments& arguments, Sender& sender) {
   return sender.send();
 }
 
-/// Until all that was hinted has been fetched, or is held for its reader.
-Result<void> wait_until_warm(const std::string& directory) {
+/// What the cache says of hints, bytes.
+struct Hinted {
+  std::uint64_t left = 0, failed = 0;
+};
+Result<Hinted> hinted_in(const std::string& directory) {
+  SHARDFS_TRY(const auto stats, read_report(directory, kStatsXattr));
+  const auto& cache = stats["cache"];
+  if (!cache.contains("hinted_bytes"))
+    return fail(ErrorKind::Io, directory + ": its cache server is not there; try: again");
+  return Hinted{cache["hinted_bytes"], cache["failed_hint_bytes"]};
+}
+
+/// Until all that was hinted has been fetched, or is held for its reader. Io: some could not be
+/// read, with those that failed before.
+Result<void> wait_until_warm(const std::string& directory, std::uint64_t failed_before) {
   const Interrupt interrupt;
   while (Interrupt::signal() == 0) {
-    SHARDFS_TRY(const auto stats, read_report(directory, kStatsXattr));
-    const auto& cache = stats["cache"];
-    if (!cache.contains("hinted_bytes"))
-      return fail(ErrorKind::Io, directory + ": its cache server is not there; try: again");
-    if (cache["hinted_bytes"] == 0) return {};
+    SHARDFS_TRY(const Hinted now, hinted_in(directory));
+    // Less: it is another server, which knows of no hints.
+    if (now.failed != failed_before && now.left == 0)
+      return fail(ErrorKind::Io, directory + ": not all of it could be read; see the log");
+    if (now.left == 0) return {};
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
   return fail(ErrorKind::Interrupted, "interrupted; the cache goes on");
@@ -97,11 +110,15 @@ Result<std::uint64_t> warm(const WarmArguments& arguments, const Common& common,
   SHARDFS_TRY(const std::string directory, absolute_path(arguments.mount));
   SHARDFS_TRY(const UniqueFd root, open_root(directory));
   Sender sender(root, directory);
+  Hinted before;
+  if (arguments.wait) {
+    SHARDFS_TRY(before, hinted_in(directory));
+  }
   SHARDFS_CHECK(arguments.list.empty() ? sender.all() : send_list(arguments, sender));
   if (sender.unknown() > 0)
     io.err << fmt::format("shardfs: {} of {} names are no files of {}\n", sender.unknown(),
                           sender.sent(), directory);
-  if (arguments.wait) SHARDFS_CHECK(wait_until_warm(directory));
+  if (arguments.wait) SHARDFS_CHECK(wait_until_warm(directory, before.failed));
   if (common.json)
     io.out << fmt::format("{{\"schema\":1,\"files\":{},\"unknown\":{}}}\n", sender.sent(),
                           sender.unknown());
