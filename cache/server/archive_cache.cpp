@@ -115,7 +115,7 @@ void ArchiveCache::want(Waiter waiter, bool distrusted) {
   waiter.to->queued = false;
   if (distrusted) {
     distrust(unit);
-    return want_range(std::move(waiter), &fresh_);
+    return want_range(std::move(waiter), How::Fresh);
   }
   if (states_[unit] == State::Present) return waiter.to->send(Message::Local);
   if (states_[unit] == State::Absent) {
@@ -123,12 +123,13 @@ void ArchiveCache::want(Waiter waiter, bool distrusted) {
                                     [&](ByteSpan bytes) { waiter.to->send_bytes(bytes); });
     if (hinted == Hints::Outcome::Here) return;
     if (hinted == Hints::Outcome::Coming) {
-      const Range range{waiter.offset, waiter.length};
-      awaited_.insert(range);
-      ranges_[range].push_back(std::move(waiter));
+      Asked& asked = ranges_[{waiter.offset, waiter.length}];
+      awaited_ += asked.awaited ? 0 : 1;
+      asked.awaited = true;
+      asked.waiters.push_back(std::move(waiter));
       return;
     }
-    if (is_failing(unit)) return want_range(std::move(waiter), &once_);
+    if (is_failing(unit)) return want_range(std::move(waiter), How::Once);
     if (!admit(unit)) return want_range(std::move(waiter));
     queue(unit);
   }
@@ -228,14 +229,26 @@ void ArchiveCache::distrust(Unit unit) {
 }
 
 /// Past the mirror: just these bytes, in whole pages.
-void ArchiveCache::want_range(Waiter waiter, std::set<Range>* how) {
+void ArchiveCache::want_range(Waiter waiter, How how) {
   const std::uint64_t begin = waiter.offset / kSmall * kSmall;
   const std::uint64_t end = std::min(round_up(waiter.offset + waiter.length, kSmall), facts().size);
-  auto& waiters = ranges_[{begin, end - begin}];
-  if (waiters.empty()) ranges_due_.emplace_back(begin, end - begin);
-  waiter.to->queued = waiters.empty() || waiters.front().to->queued;
-  waiters.push_back(std::move(waiter));
-  if (how != nullptr) how->insert({begin, end - begin});
+  const Range range{begin, end - begin, how == How::Fresh};
+  Asked& asked = ranges_[range];
+  if (asked.waiters.empty()) {
+    asked.due = true;
+    ranges_due_.push_back(range);
+  }
+  asked.once = asked.once || how == How::Once;
+  waiter.to->queued = asked.due;
+  asked.waiters.push_back(std::move(waiter));
+}
+
+/// Of a range that has come, or is given up.
+std::vector<Waiter> ArchiveCache::take_waiters(const Range& range) {
+  auto asked = ranges_.extract(range);
+  if (asked.empty()) return {};
+  awaited_ -= asked.mapped().awaited ? 1 : 0;
+  return std::move(asked.mapped().waiters);
 }
 
 // ---- what is to be done ----
@@ -261,16 +274,17 @@ std::optional<Work> ArchiveCache::next_range() {
   while (!ranges_due_.empty()) {
     const Range range = ranges_due_.front();
     ranges_due_.pop_front();
-    const bool fresh = fresh_.erase(range) > 0;
-    const bool once = once_.erase(range) > 0;
-    const auto waiters = ranges_.find(range);
-    if (waiters == ranges_.end()) continue;
-    if (std::ranges::none_of(waiters->second, [](const Waiter& w) { return w.to->is_open(); })) {
-      ranges_.erase(waiters);
+    const auto at = ranges_.find(range);
+    if (at == ranges_.end() || !at->second.due) continue;  // It came another way.
+    Asked& asked = at->second;
+    if (std::ranges::none_of(asked.waiters, [](const Waiter& w) { return w.to->is_open(); })) {
+      (void)take_waiters(range);
       continue;
     }
-    note_begun(waiters->second);
-    return Work{Work::Kind::Range, unit_at(range.first), range.first, range.second, fresh, once};
+    asked.due = false;
+    note_begun(asked.waiters);
+    return Work{Work::Kind::Range, unit_at(range.offset), range.offset,
+                range.length,      range.fresh,           asked.once};
   }
   return std::nullopt;
 }
@@ -316,7 +330,7 @@ std::optional<Work> ArchiveCache::prefetch(Clock::time_point now) {
   if (const auto unit = first_queued(hinted_)) return Work{Work::Kind::Unit, *unit};
   if (hints_.is_empty() || hinted_.size() > kHintedAhead) return std::nullopt;
   // Of a part alone, less lies close together.
-  if (now < rest_of_hints_until_ && !hints_.has_plenty() && awaited_.empty()) return std::nullopt;
+  if (now < rest_of_hints_until_ && !hints_.has_plenty() && awaited_ == 0) return std::nullopt;
   const auto fetch = hints_.next([&](const HintRange& range) { return is_coming(range); },
                                  [&] { return hinted_.size() <= kHintedAhead; });
   if (fetch) return Work{Work::Kind::Prefetch, 0, fetch->offset, fetch->length};
@@ -392,7 +406,7 @@ void ArchiveCache::fetched(Unit unit, const Result<ByteSpan>& bytes, const Resul
   if (!one_place) return answer(waiting, unit * kUnitBytes, bytes);
   // One bad place in a unit is not to fail all files around it.
   failed_[unit] = Clock::now() + kByRanges;
-  for (Waiter& waiter : waiting) want_range(std::move(waiter), &once_);
+  for (Waiter& waiter : waiting) want_range(std::move(waiter), How::Once);
 }
 
 void ArchiveCache::no_room(Unit unit, const Error& error) {
@@ -437,9 +451,7 @@ void ArchiveCache::note_disk(const Error& error) {
 
 void ArchiveCache::fetched_range(const Work& work, const Result<ByteSpan>& bytes) {
   note_store(bytes);
-  auto waiters = ranges_.extract({work.offset, work.length});
-  awaited_.erase({work.offset, work.length});
-  if (!waiters.empty()) answer(waiters.mapped(), work.offset, bytes);
+  answer(take_waiters({work.offset, work.length, work.fresh}), work.offset, bytes);
 }
 
 // Those who asked meanwhile are answered; if it failed, each of them by a request of its own.
@@ -449,18 +461,14 @@ void ArchiveCache::prefetched(const Work& work, const Result<ByteSpan>& bytes) {
                  bytes ? std::optional<ByteSpan>(*bytes) : std::nullopt);
   if (!bytes) failed_hints_ += work.length;
   const std::uint64_t end = work.offset + work.length;
-  for (auto at = ranges_.lower_bound({work.offset, 0}); at != ranges_.end();) {
-    const auto [offset, length] = at->first;
-    if (offset >= end) break;
-    const bool due = std::ranges::find(ranges_due_, at->first) != ranges_due_.end();
-    if (due || offset + length > end) {
-      ++at;
-      continue;
-    }
-    auto waiters = std::move(at->second);
-    awaited_.erase(at->first);
-    at = ranges_.erase(at);
-    for (Waiter& waiter : waiters) {
+  std::vector<Range> come;
+  for (auto at = ranges_.lower_bound({work.offset}); at != ranges_.end(); ++at) {
+    const auto& [range, asked] = *at;
+    if (range.offset >= end) break;
+    if (!asked.due && !range.fresh && range.offset + range.length <= end) come.push_back(range);
+  }
+  for (const Range& range : come) {
+    for (Waiter& waiter : take_waiters(range)) {
       const auto here = hints_.find(waiter.offset, waiter.length,
                                     [&](ByteSpan held) { waiter.to->send_bytes(held); });
       if (here != Hints::Outcome::Here) want_range(std::move(waiter));

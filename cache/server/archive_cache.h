@@ -77,7 +77,7 @@ class ArchiveCache {
   /// When the store last gave something.
   [[nodiscard]] Clock::time_point gave() const { return gave_; }
   [[nodiscard]] bool has_demand() const {
-    return !demand_.empty() || !ranges_due_.empty() || !awaited_.empty();
+    return !demand_.empty() || !ranges_due_.empty() || awaited_ > 0;
   }
 
   /// The end of a unit's fetch: its bytes as they came, whether they are in the mirror, and their
@@ -124,7 +124,19 @@ class ArchiveCache {
 
  private:
   enum class State : std::uint8_t { Absent, Queued, Fetching, Present };
-  using Range = std::pair<std::uint64_t, std::uint64_t>;  ///< offset and length
+  /// Bytes past the mirror.
+  struct Range {
+    std::uint64_t offset = 0, length = 0;
+    bool fresh = false;  ///< from the store itself, because what was kept is damaged
+    auto operator<=>(const Range&) const = default;
+  };
+  /// Who waits for a range, and how it comes.
+  struct Asked {
+    std::vector<Waiter> waiters;
+    bool due = false;      ///< in ranges_due_, not yet being fetched
+    bool once = false;     ///< not tried again
+    bool awaited = false;  ///< because of a hint
+  };
 
   [[nodiscard]] std::uint64_t size_of(Unit unit) const { return unit_size(unit, facts().size); }
   [[nodiscard]] bool may_hold(Unit unit) const;
@@ -140,7 +152,9 @@ class ArchiveCache {
   void queue(Unit unit);
   void evict(Unit unit);
   void distrust(Unit unit);
-  void want_range(Waiter waiter, std::set<Range>* how = nullptr);
+  enum class How : std::uint8_t { Plain, Fresh, Once };
+  void want_range(Waiter waiter, How how = How::Plain);
+  [[nodiscard]] std::vector<Waiter> take_waiters(const Range& range);
   [[nodiscard]] std::vector<Waiter> leave_absent(Unit unit);
   void note_store(const Result<ByteSpan>& bytes);
   void note_disk(const Error& error);
@@ -158,12 +172,10 @@ class ArchiveCache {
   std::vector<bool> has_sums_;
   std::vector<std::uint8_t> distrusted_;  ///< times a unit was found damaged; saturates
   std::map<Unit, std::vector<Waiter>> waiting_;
-  std::map<Range, std::vector<Waiter>> ranges_;  ///< being fetched, or about to be
+  std::map<Range, Asked> ranges_;  ///< being fetched, or about to be
   std::deque<Unit> demand_;
   std::deque<Range> ranges_due_;
-  std::set<Range> awaited_;  ///< of ranges_, those that come because of a hint
-  std::set<Range> fresh_;    ///< of ranges_due_, those that must come from the store
-  std::set<Range> once_;     ///< and those that are not tried again
+  std::size_t awaited_ = 0;                   ///< of ranges_, those that are
   std::map<Unit, Clock::time_point> failed_;  ///< units that cannot be read whole, until then
   std::set<Unit> hinted_now_;                 ///< hinted, and on their way
   std::deque<Unit> hinted_;                   ///< to be fetched because a hint said so
