@@ -471,10 +471,10 @@ TEST(SquashfsScan, AsksForLittleAndFindsStoredFilesInOnePiece) {
   }
 }
 
-TEST(SquashfsScan, AHundredThousandSmallFiles) {
+TEST(SquashfsScan, ThirtyThousandSmallFiles) {
   NEEDS("mksquashfs");
   const TemporaryFolder folder;
-  for (unsigned i = 0; i < 100000; ++i) {
+  for (unsigned i = 0; i < 30000; ++i) {
     const std::string in = fmt::format("{}/{:03}", folder / "tree", i / 1000);
     if (i % 1000 == 0) fs::create_directories(in);
     write_file(fmt::format("{}/{:08}.txt", in, i), prose(i % 50 + 1, i));
@@ -483,7 +483,7 @@ TEST(SquashfsScan, AHundredThousandSmallFiles) {
   expect_few_requests(folder / "image");
   const auto scanned = scan_file(folder / "image");
   ASSERT_TRUE(scanned) << scanned.error().message;
-  EXPECT_EQ(scanned->archive->tree().entries(), 100101U);
+  EXPECT_EQ(scanned->archive->tree().entries(), 30031U);
 }
 
 TEST(SquashfsScan, HolesOfALargeSparseFile) {
