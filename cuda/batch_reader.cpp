@@ -190,8 +190,9 @@ Result<void> BatchReader::check_memory(std::span<const Item> items) const {
     // Memory may have been mapped in pieces, side by side: what is called one allocation is one of
     // them (PyTorch's expandable_segments).
     while (!allocation.holds(item.to, item.length)) {
-      const auto next = device_->allocation_of(allocation.begin + allocation.bytes);
-      if (!next || next->begin != allocation.begin + allocation.bytes)
+      const DeviceAddress end = allocation.begin + allocation.bytes;
+      const auto next = device_->allocation_of(end);
+      if (!next || next->begin != end || !device_->is_mapped(end - 1) || !device_->is_mapped(end))
         return fail(ErrorKind::Invalid,
                     fmt::format("{} bytes at {:#x} are more than was allocated there", item.length,
                                 item.to));

@@ -47,11 +47,28 @@ constexpr std::chrono::microseconds kSpin{50};
 
 /// cuMemGetAddressRange(), which the runtime has no name for; the driver is not linked to.
 using AddressRange = CUresult(CUdeviceptr* begin, std::size_t* bytes, CUdeviceptr address);
+/// cuMemRetainAllocationHandle() and cuMemRelease(), likewise.
+using RetainHandle = CUresult(CUmemGenericAllocationHandle* handle, void* address);
+using ReleaseHandle = CUresult(CUmemGenericAllocationHandle handle);
+
+template <typename Function>
+Result<Function*> driver_function(const char* name) {
+  void* function = nullptr;
+  SHARDFS_CHECK(check(cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault),
+                      "the driver"));
+  return reinterpret_cast<Function*>(function);
+}
+
+struct DriverFunctions {
+  AddressRange* address_range = nullptr;
+  RetainHandle* retain_handle = nullptr;
+  ReleaseHandle* release_handle = nullptr;
+};
 
 class CudaDevice final : public Device {
  public:
-  CudaDevice(DeviceFacts facts, AddressRange* address_range)
-      : facts_(std::move(facts)), address_range_(address_range) {}
+  CudaDevice(DeviceFacts facts, const DriverFunctions& driver)
+      : facts_(std::move(facts)), driver_(driver) {}
 
   [[nodiscard]] const DeviceFacts& facts() const override { return facts_; }
 
@@ -107,9 +124,17 @@ class CudaDevice final : public Device {
                   fmt::format("{:#x} is not memory of GPU {}", address, facts_.ordinal));
     std::size_t bytes = 0;
     CUdeviceptr begin = 0;
-    if (address_range_(&begin, &bytes, address) != CUDA_SUCCESS)
+    if (driver_.address_range(&begin, &bytes, address) != CUDA_SUCCESS)
       return fail(ErrorKind::Invalid, fmt::format("{:#x}: no allocation of the GPU", address));
     return Allocation{begin, bytes};
+  }
+
+  [[nodiscard]] bool is_mapped(DeviceAddress address) override {
+    const Current current(facts_.ordinal);
+    CUmemGenericAllocationHandle handle{};
+    if (driver_.retain_handle(&handle, to_pointer(address)) != CUDA_SUCCESS) return false;
+    driver_.release_handle(handle);
+    return true;
   }
 
   [[nodiscard]] Result<void> copy(Stream stream, DeviceAddress to, const std::byte* from,
@@ -146,7 +171,7 @@ class CudaDevice final : public Device {
 
  private:
   DeviceFacts facts_;
-  AddressRange* address_range_;
+  DriverFunctions driver_;
 };
 
 }  // namespace
@@ -167,12 +192,11 @@ Result<std::shared_ptr<Device>> open_cuda_device(int ordinal) {
   const Current current(ordinal);
   DeviceFacts facts{properties.name, ordinal, properties.major, properties.minor};
   facts.has_kernels = are_kernels_for_this_device();
-  void* address_range = nullptr;
-  SHARDFS_CHECK(check(cudaGetDriverEntryPointByVersion("cuMemGetAddressRange", &address_range,
-                                                       12000, cudaEnableDefault),
-                      "the driver"));
-  return std::make_shared<CudaDevice>(std::move(facts),
-                                      reinterpret_cast<AddressRange*>(address_range));
+  DriverFunctions driver;
+  SHARDFS_TRY(driver.address_range, driver_function<AddressRange>("cuMemGetAddressRange"));
+  SHARDFS_TRY(driver.retain_handle, driver_function<RetainHandle>("cuMemRetainAllocationHandle"));
+  SHARDFS_TRY(driver.release_handle, driver_function<ReleaseHandle>("cuMemRelease"));
+  return std::make_shared<CudaDevice>(std::move(facts), driver);
 }
 
 }  // namespace shardfs

@@ -87,6 +87,9 @@ class Device {
 
   /// The allocation that an address is in. Invalid: it is not memory of this device.
   [[nodiscard]] virtual Result<Allocation> allocation_of(DeviceAddress address) = 0;
+  /// Whether that is a piece that was mapped (cuMemMap), and not allocated: others may lie beside
+  /// it that belong to the same memory.
+  [[nodiscard]] virtual bool is_mapped(DeviceAddress address) = 0;
 
   /// From pinned memory, which must stay as it is until an event after it has happened.
   [[nodiscard]] virtual Result<void> copy(Stream stream, DeviceAddress to, const std::byte* from,

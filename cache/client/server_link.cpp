@@ -34,6 +34,9 @@ using std::chrono::milliseconds;
 constexpr milliseconds kPingEvery{500};
 /// Beyond the server's own limit for one fetch, before a client gives up.
 constexpr milliseconds kGrace{2000};
+/// How often it is looked for a server, and one is started: another process may hold the lock that
+/// is about to end, or that does not serve.
+constexpr milliseconds kLookEvery{20}, kStartEvery{300};
 
 std::unexpected<Error> gone(std::string what) {
   return fail(ErrorKind::NotFound, "cache: " + std::move(what));
@@ -250,11 +253,12 @@ Result<void> ServerLink::start_server() const {
               fmt::format("{}: the cache server cannot be started there", options_.parent));
 }
 
-Result<UniqueFd> ServerLink::connect_or_start(bool& started) const {
+Result<UniqueFd> ServerLink::connect_or_start(Clock::time_point& start_at) const {
   auto socket = connect_once();
-  if (socket || started || socket.error().kind != ErrorKind::NotFound) return socket;
+  if (socket || socket.error().kind != ErrorKind::NotFound || Clock::now() < start_at)
+    return socket;
   SHARDFS_CHECK(start_server());
-  started = true;
+  start_at = Clock::now() + kStartEvery;
   return connect_once();
 }
 
@@ -263,8 +267,14 @@ Result<std::string> ServerLink::ask_directory(const std::string& parent, Message
   CacheOptions options;
   options.parent = parent;
   const ServerLink link(std::move(options), -1, "", 0);
-  bool started = false;
-  SHARDFS_TRY(auto socket, link.connect_or_start(started));
+  const auto end = Clock::now() + kPatience;
+  Clock::time_point start_at{};
+  auto connected = link.connect_or_start(start_at);
+  while (!connected && connected.error().kind == ErrorKind::NotFound && Clock::now() < end) {
+    std::this_thread::sleep_for(kLookEvery);
+    connected = link.connect_or_start(start_at);
+  }
+  SHARDFS_TRY(auto socket, std::move(connected));
   SHARDFS_TRY(const auto line, Line::open_to_directory(std::move(socket), link.cancel_.get()));
   SHARDFS_TRY(const Packet answer, line->call(request, payload));
   if (answer.type != Message::Stats) return gone("the server speaks another protocol");
@@ -290,13 +300,13 @@ Result<std::unique_ptr<Line>> ServerLink::connect() {
   SHARDFS_CHECK(check_unchanged());
   const auto end = Clock::now() + kPatience;
   Result<std::unique_ptr<Line>> line = gone("no server");
-  bool started = false;  // Once: where another process holds the lock, one more does not help.
+  Clock::time_point start_at{};
   do {
-    auto socket = connect_or_start(started);
+    auto socket = connect_or_start(start_at);
     line = socket ? Line::open(*std::move(socket), options_, store_, path_, units_, cancel_.get())
                   : std::unexpected(socket.error());
     if (line || line.error().kind != ErrorKind::NotFound) break;
-    std::this_thread::sleep_for(milliseconds(20));
+    std::this_thread::sleep_for(kLookEvery);
   } while (Clock::now() < end && !cancelled_);
   absent_ = !line.has_value();
   if (!line) not_before_ = Clock::now() + std::chrono::seconds(1);

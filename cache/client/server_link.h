@@ -115,8 +115,8 @@ class ServerLink {
   using Clock = std::chrono::steady_clock;
   [[nodiscard]] Result<void> check_unchanged() const;
   [[nodiscard]] Result<UniqueFd> connect_once() const;
-  /// Starts one unless `started`, which it then is.
-  [[nodiscard]] Result<UniqueFd> connect_or_start(bool& started) const;
+  /// Starts one from `start_at` on, which it then moves.
+  [[nodiscard]] Result<UniqueFd> connect_or_start(Clock::time_point& start_at) const;
   [[nodiscard]] Result<void> start_server() const;
   [[nodiscard]] Result<std::unique_ptr<Line>> connect();
 

@@ -55,8 +55,7 @@ milliseconds jitter(std::uint32_t most_ms) {
 
 ArchiveCache::ArchiveCache(UniqueFd store_fd, std::string path, const ArchiveFacts& facts,
                            Tier tier, Mirror its_mirror, UnitMap its_map, SumMap its_sums,
-                           TouchMap its_touches, std::span<const UnitRecord> known, Budget& budget,
-                           Ledger& ledger)
+                           TouchMap its_touches, Budget& budget, Ledger& ledger)
     : store(std::move(store_fd), std::move(path), facts),
       mirror(std::move(its_mirror)),
       map(std::move(its_map)),
@@ -70,18 +69,16 @@ ArchiveCache::ArchiveCache(UniqueFd store_fd, std::string path, const ArchiveFac
       states_(units_of(facts.size), State::Absent),
       has_sums_(states_.size()),
       distrusted_(states_.size()),
-      store_pause_(kStageAgain) {
-  (void)add_known(known);
-  for (Unit unit = 0; mirror.is_sealed() && unit < units(); ++unit) add_found(unit);
-}
+      store_pause_(kStageAgain) {}
 
-/// It is in the mirror, from an earlier server.
-void ArchiveCache::add_found(Unit unit) {
-  if (states_[unit] == State::Present) return;
+/// It is in the mirror, from an earlier server. Returns its bytes.
+std::uint64_t ArchiveCache::add_found(Unit unit) {
+  if (states_[unit] != State::Absent) return 0;
   states_[unit] = State::Present;
   ++present_;
   map.set(unit, true);
   admission_.kept(unit);
+  return size_of(unit);
 }
 
 std::uint64_t ArchiveCache::add_known(std::span<const UnitRecord> known) {
@@ -91,10 +88,20 @@ std::uint64_t ArchiveCache::add_known(std::span<const UnitRecord> known) {
       continue;
     sum_map.set(record.unit, record.sums);
     has_sums_[record.unit] = true;
-    add_found(record.unit);
-    bytes += size_of(record.unit);
+    bytes += add_found(record.unit);
   }
+  for (Unit unit = 0; mirror.is_sealed() && unit < units(); ++unit) bytes += add_found(unit);
   return bytes;
+}
+
+void ArchiveCache::drop_unknown() {
+  if (mirror.is_sealed() || mirror.is_new()) return;
+  for (Unit unit = 0; unit < units();) {
+    Unit end = unit;
+    while (end < units() && states_[end] == State::Absent) ++end;
+    if (end > unit) mirror.drop(unit, end - unit);
+    unit = end + 1;
+  }
 }
 
 void ArchiveCache::opened(const CacheLimits& limits, bool hints_follow) {
@@ -122,7 +129,8 @@ void ArchiveCache::want(Waiter waiter, bool distrusted) {
     const auto hinted = hints_.find(waiter.offset, waiter.length,
                                     [&](ByteSpan bytes) { waiter.to->send_bytes(bytes); });
     if (hinted == Hints::Outcome::Here) return;
-    if (hinted == Hints::Outcome::Coming) {
+    if (hinted == Hints::Outcome::Planned || hinted == Hints::Outcome::Coming) {
+      waiter.to->queued = hinted == Hints::Outcome::Planned;
       Asked& asked = ranges_[{waiter.offset, waiter.length}];
       awaited_ += asked.awaited ? 0 : 1;
       asked.awaited = true;
@@ -331,9 +339,22 @@ std::optional<Work> ArchiveCache::prefetch(Clock::time_point now) {
   if (hints_.is_empty() || hinted_.size() > kHintedAhead) return std::nullopt;
   // Of a part alone, less lies close together.
   if (now < rest_of_hints_until_ && !hints_.has_plenty() && awaited_ == 0) return std::nullopt;
-  const auto fetch = hints_.next([&](const HintRange& range) { return is_coming(range); },
-                                 [&] { return hinted_.size() <= kHintedAhead; });
-  if (fetch) return Work{Work::Kind::Prefetch, 0, fetch->offset, fetch->length};
+  // What somebody waits for already comes first.
+  const auto awaited = std::ranges::find_if(ranges_, [](const auto& one) {
+    return one.second.awaited && one.second.waiters.front().to->queued;
+  });
+  const auto fetch =
+      hints_.next([&](const HintRange& range) { return is_coming(range); },
+                  [&] { return hinted_.size() <= kHintedAhead; },
+                  awaited_ > 0 && awaited != ranges_.end() ? std::optional(awaited->first.offset)
+                                                           : std::nullopt);
+  if (fetch) {
+    const std::uint64_t end = fetch->offset + fetch->length;
+    for (auto at = ranges_.lower_bound({fetch->offset});
+         at != ranges_.end() && at->first.offset < end; ++at)
+      if (at->second.awaited) note_begun(at->second.waiters);
+    return Work{Work::Kind::Prefetch, 0, fetch->offset, fetch->length};
+  }
   if (const auto unit = first_queued(hinted_)) return Work{Work::Kind::Unit, *unit};
   return std::nullopt;
 }
@@ -449,8 +470,8 @@ void ArchiveCache::note_disk(const Error& error) {
   stage_after_ = std::max(stage_after_, Clock::now() + kStageAgain);
 }
 
-void ArchiveCache::fetched_range(const Work& work, const Result<ByteSpan>& bytes) {
-  note_store(bytes);
+void ArchiveCache::fetched_range(const Work& work, const Result<ByteSpan>& bytes, bool from_store) {
+  if (from_store) note_store(bytes);
   answer(take_waiters({work.offset, work.length, work.fresh}), work.offset, bytes);
 }
 

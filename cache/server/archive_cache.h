@@ -48,17 +48,18 @@ class ArchiveCache {
  public:
   using Clock = std::chrono::steady_clock;
 
-  /// `known`: units that the ledger says are in the mirror.
   ArchiveCache(UniqueFd store, std::string path, const ArchiveFacts& facts, Tier tier,
-               Mirror mirror, UnitMap map, SumMap sums, TouchMap touches,
-               std::span<const UnitRecord> known, Budget& budget, Ledger& ledger);
+               Mirror mirror, UnitMap map, SumMap sums, TouchMap touches, Budget& budget,
+               Ledger& ledger);
 
   [[nodiscard]] const ArchiveFacts& facts() const { return store.facts(); }
   [[nodiscard]] Unit units() const { return static_cast<Unit>(states_.size()); }
 
-  /// Units that the ledger says are in the mirror, told later; returns the bytes of those that are
-  /// new.
+  /// What the ledger says is in the mirror, all of it, soon after the beginning; until then nothing
+  /// is. Returns the bytes that are.
   [[nodiscard]] std::uint64_t add_known(std::span<const UnitRecord> known);
+  /// What the ledger does not know of, because that was lost or a fetch was cut off, takes no room.
+  void drop_unknown();
   /// Gives back the room of a unit on the disk that is read less than others; returns its bytes, 0
   /// if there is none.
   [[nodiscard]] std::uint64_t give_up_unit();
@@ -86,7 +87,8 @@ class ArchiveCache {
                const ChunkSums& sums);
   /// The disk has no room for it, or cannot be written: nothing was fetched.
   void no_room(Unit unit, const Error& error);
-  void fetched_range(const Work& work, const Result<ByteSpan>& bytes);
+  /// `from_store`: and not from the hot ranges.
+  void fetched_range(const Work& work, const Result<ByteSpan>& bytes, bool from_store);
   void prefetched(const Work& work, const Result<ByteSpan>& bytes);
   void verified(std::span<const Unit> bad);
 
@@ -140,7 +142,7 @@ class ArchiveCache {
 
   [[nodiscard]] std::uint64_t size_of(Unit unit) const { return unit_size(unit, facts().size); }
   [[nodiscard]] bool may_hold(Unit unit) const;
-  void add_found(Unit unit);
+  std::uint64_t add_found(Unit unit);
   [[nodiscard]] bool admit(Unit unit);
   [[nodiscard]] bool is_failing(Unit unit);
   [[nodiscard]] bool is_coming(const HintRange& range);

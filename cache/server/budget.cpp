@@ -46,13 +46,9 @@ bool Budget::has_room(std::uint64_t bytes, bool in_memory) const {
 }
 
 std::uint64_t Budget::excess() const {
-  const std::uint64_t used = disk_ + blocks_;
-  const std::uint64_t over = used - std::min(used, least_.bytes);
   const auto now = file_system_of(directory_.fd(), directory_.path());
   const std::uint64_t free = now ? now->free_bytes : least_.reserve;
-  // What was taken and has not landed yet is still free.
-  const std::uint64_t left = free - std::min(free, pending_);
-  return std::min(std::max(over, least_.reserve - std::min(least_.reserve, left)), disk_);
+  return std::min(least_.reserve - std::min(least_.reserve, free), disk_);
 }
 
 bool Budget::take(std::uint64_t bytes, bool in_memory) {

@@ -26,7 +26,8 @@ class Budget {
   [[nodiscard]] bool take(std::uint64_t bytes, bool in_memory);
   void landed(std::uint64_t bytes, bool in_memory);
   void give_back(std::uint64_t bytes, bool in_memory);
-  /// Bytes on the disk that are more than is allowed now, or that others were to have free.
+  /// Bytes on the disk that others were to have free. (A lesser limit of a later client is no
+  /// reason to give anything up: what came first is kept.)
   [[nodiscard]] std::uint64_t excess() const;
   /// There is no room, as take() would find.
   void note_excess() { full_ = true; }

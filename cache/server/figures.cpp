@@ -4,6 +4,7 @@
 #include <charconv>
 
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
 namespace shardfs {
 
@@ -32,6 +33,7 @@ std::string archive_figures(ArchiveCache& archive, const Budget& budget,
                             const CacheDirectory& directory, std::uint64_t block_bytes) {
   const StoreCounters& store = archive.store.counters();
   Json cache = cache_of(budget, directory, block_bytes);
+  cache["server"] = ::getpid();
   cache["state"] = archive.state();
   cache["hinted_bytes"] = archive.hinted_bytes();
   cache["failed_hint_bytes"] = archive.failed_hint_bytes();
@@ -50,7 +52,7 @@ std::string archive_figures(ArchiveCache& archive, const Budget& budget,
 std::string directory_figures(const std::vector<ListedArchive>& archives, const Budget& budget,
                               const CacheDirectory& directory, std::uint64_t block_bytes) {
   Json list = Json::array();
-  // A packet holds so many; a directory that has more is no job's.
+  // A packet holds so many.
   constexpr std::size_t kMost = 100;
   for (const ListedArchive& one : std::span(archives).first(std::min(archives.size(), kMost))) {
     list.push_back({{"id", one.id},
@@ -62,6 +64,7 @@ std::string directory_figures(const std::vector<ListedArchive>& archives, const 
   }
   Json json = cache_of(budget, directory, block_bytes);
   json["archives"] = std::move(list);
+  json["not_listed"] = archives.size() - std::min(archives.size(), kMost);
   return text(json);
 }
 

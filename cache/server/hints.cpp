@@ -31,7 +31,7 @@ void Hints::plan(const std::function<bool(const HintRange&)>& is_cached,
     if (first.length == 0) listed_.pop_front();
     const std::uint64_t turn = turns_++;
     if (is_cached(range) || held_.contains(range.offset)) continue;
-    held_[range.offset] = {range.length, turn, false, {}};
+    held_[range.offset] = {.length = range.length, .turn = turn};
     order_.emplace_back(turn, range.offset);
     ahead_ += range.length;
     added[range.offset] = range.length;
@@ -51,12 +51,20 @@ void Hints::plan(const std::function<bool(const HintRange&)>& is_cached,
 }
 
 std::optional<Hints::Fetch> Hints::next(const std::function<bool(const HintRange&)>& is_cached,
-                                        const std::function<bool()>& goes_on) {
+                                        const std::function<bool()>& goes_on,
+                                        std::optional<std::uint64_t> first) {
   // A good part of the room is filled at once, so that there is something to join.
   if (planned_.empty() && has_room()) plan(is_cached, goes_on);
   if (planned_.empty()) return std::nullopt;
-  const auto [offset, length] = *planned_.begin();
-  planned_.erase(planned_.begin());
+  auto chosen = planned_.begin();
+  if (auto after = planned_.upper_bound(first.value_or(0)); after != planned_.begin()) {
+    const auto before = std::prev(after);
+    if (before->first + before->second > first.value_or(0)) chosen = before;
+  }
+  const auto [offset, length] = *chosen;
+  planned_.erase(chosen);
+  for (auto at = held_.lower_bound(offset); at != held_.end() && at->first < offset + length; ++at)
+    at->second.begun = true;
   return Fetch{offset, length};
 }
 
@@ -87,7 +95,7 @@ Hints::Outcome Hints::find(std::uint64_t offset, std::uint64_t length,
   Held& held = at->second;
   const std::uint64_t skip = offset - at->first;
   if (skip > held.length || length > held.length - skip) return Outcome::Unknown;
-  if (!held.here) return Outcome::Coming;
+  if (!held.here) return held.begun ? Outcome::Coming : Outcome::Planned;
   use(ByteSpan(held.bytes).subspan(skip, length));
   const std::uint64_t turn = held.turn;
   if (skip + length == held.length) {

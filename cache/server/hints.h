@@ -48,15 +48,22 @@ class Hints {
 
   /// The next request to make, if there is room ahead. Ranges for which `is_cached` holds are
   /// passed over; no more of them are looked at than `goes_on` allows.
+  /// The one with byte `first` before others, if it is among those to be made.
   [[nodiscard]] std::optional<Fetch> next(
       const std::function<bool(const HintRange&)>& is_cached,
-      const std::function<bool()>& goes_on = [] { return true; });
+      const std::function<bool()>& goes_on = [] { return true; },
+      std::optional<std::uint64_t> first = {});
 
   /// Bytes of a request made, or nothing if it failed.
   void fetched(const Fetch& fetch, std::optional<ByteSpan> bytes);
 
-  enum class Outcome : std::uint8_t { Unknown, Coming, Here };
-  /// Whether a range is held or on its way. Here: `use` is called with its bytes, which may then be
+  enum class Outcome : std::uint8_t {
+    Unknown,
+    Planned,  ///< its request has not been made yet
+    Coming,   ///< it has been
+    Here
+  };
+  /// Whether a range is held or to come. Here: `use` is called with its bytes, which may then be
   /// dropped.
   [[nodiscard]] Outcome find(std::uint64_t offset, std::uint64_t length,
                              const std::function<void(ByteSpan)>& use);
@@ -70,8 +77,9 @@ class Hints {
   struct Held {
     std::uint64_t length = 0;
     std::uint64_t turn = 0;  ///< its place in the list
+    bool begun = false;      ///< its request has been made
     bool here = false;
-    Bytes bytes;
+    Bytes bytes = {};
   };
 
   [[nodiscard]] bool has_room() const {

@@ -26,6 +26,8 @@ using Clock = ArchiveCache::Clock;
 /// many work for one archive at a time, and there come to be as many for each archive: of one whose
 /// store hangs all may hang.
 constexpr unsigned kFetchers = 32;
+/// Threads that look at archives in their stores, or close them.
+constexpr unsigned kMostAtStores = 256;
 /// Units that are given back at a time, 1 GiB: punching as many holes takes some 20 ms.
 constexpr unsigned kMostGivenBack = 256;
 /// Without a client for so long after its start, nobody is going to come.
@@ -136,7 +138,7 @@ bool Server::start_fetcher() {
   }
 }
 
-/// Where others need the disk, or a client allows less: what was fetched can be fetched again.
+/// Where others need the disk: what was fetched can be fetched again.
 void Server::give_room_back() {
   const std::lock_guard lock(mutex_);
   std::uint64_t excess = peers_.empty() ? 0 : budget_.excess();
@@ -213,7 +215,10 @@ void Server::close_unused(const Archive& archive) {
   budget_.landed(archive->taken_bytes() - archive->present_bytes(), in_memory);
   budget_.give_back(archive->taken_bytes() - kept, in_memory);
   const std::string file = archive->facts().id.hex();
-  if (!in_memory) unopened_[archive->mirror.is_sealed() ? file : file + ".part"] = kept;
+  if (!in_memory) {
+    unopened_[archive->mirror.is_sealed() ? file : file + ".part"] = kept;
+    make_room_at_ = {};
+  }
   archives_.erase(at);
 }
 
@@ -266,13 +271,22 @@ bool Server::handle_open(Peer& peer, Packet& packet) {
   const auto request = packet.as<OpenRequest>();
   if (!request || !packet.fds[0] || request->tier > Tier::Partial || request->tier == Tier::None)
     return false;
+  if (at_stores_ >= kMostAtStores) {  // Of a store that hangs, and clients that ask again.
+    peer.connection->send_error(fail_errno(EAGAIN, "cache", "the archive's storage hangs").error());
+    return true;
+  }
   auto opening = std::make_shared<Opening>(
       Opening{peer.number, peer.connection, *request,
               std::string(as_text(packet.after<OpenRequest>())), std::move(packet.fds[0])});
   leave_to_store([this, opening] {
     const auto facts = archive_facts(opening->store.get(), opening->path);
     if (!facts) return opening->connection->send_error(facts.error());
-    leave_to_clerk([this, opening, facts = *facts] { open_archive(*opening, facts); });
+    leave_to_clerk([this, opening, facts = *facts] {
+      open_archive(*opening, facts);
+      if (!opening->store) return;
+      auto store = std::make_shared<UniqueFd>(std::move(opening->store));
+      leave_to_store([store] { store->reset(); });
+    });
   });
   return true;
 }

@@ -142,7 +142,7 @@ class Server {
   std::deque<std::function<void()>> chores_;
   bool making_room_ = false;
   ArchiveCache::Clock::time_point make_room_at_{};  ///< or later: there was nothing to drop
-  unsigned at_stores_ = 0;                          ///< threads of leave_to_store()
+  std::atomic<unsigned> at_stores_{0};              ///< threads of leave_to_store()
   std::condition_variable store_let_go_;
   std::condition_variable chore_;  ///< there is something in chores_
   std::atomic<bool> stopping_{false};

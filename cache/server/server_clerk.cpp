@@ -23,20 +23,6 @@ namespace {
 /// Threads that read the store, at most.
 constexpr std::size_t kMostFetchers = 512;
 
-/// What the ledger does not know of, because that was lost or a fetch was cut off, takes no room.
-void drop_unknown(Mirror& mirror, std::span<const UnitRecord> known, Unit units) {
-  std::vector<bool> is_known(units);
-  for (const UnitRecord& record : known) {
-    if (record.unit < units) is_known[record.unit] = true;
-  }
-  for (Unit unit = 0; unit < units;) {
-    Unit end = unit;
-    while (end < units && !is_known[end]) ++end;
-    if (end > unit) mirror.drop(unit, end - unit);
-    unit = end + 1;
-  }
-}
-
 }  // namespace
 
 /// What earlier servers have left counts as used until it is opened or has to go.
@@ -82,10 +68,11 @@ void Server::do_chores() {
   while (true) {
     chore_.wait(lock, [&] { return stopping_ || !chores_.empty(); });
     if (stopping_) return;
-    const auto chore = std::move(chores_.front());
+    auto chore = std::move(chores_.front());
     chores_.pop_front();
     lock.unlock();
     chore();
+    chore = nullptr;  // What it holds may take its time to close.
     lock.lock();
   }
 }
@@ -107,24 +94,26 @@ void Server::open_archive(Opening& opening, const ArchiveFacts& facts) {
     auto made = make_archive(opening, facts);
     if (!made) return opening.connection->send_error(made.error());
     archive = *made;
-    start_fetchers_for_all();
   }
+  start_fetchers_for_all();
   answer_opened(opening, archive);
-  // Another mount's descriptor of an archive that is open already.
-  if (opening.store) {
-    auto store = std::make_shared<UniqueFd>(std::move(opening.store));
-    leave_to_store([store] { store->reset(); });
+  {
+    const std::lock_guard lock(mutex_);
+    archive->work_ended();
+    close_unused(archive);
   }
-  const std::lock_guard lock(mutex_);
-  archive->work_ended();
-  close_unused(archive);
+  if (archive.use_count() > 1) return;
+  auto last = std::make_shared<Archive>(std::move(archive));
+  leave_to_store([last] { last->reset(); });
 }
 
 void Server::start_fetchers_for_all() {
   std::size_t wanted = 0;
   {
     const std::lock_guard lock(mutex_);
-    wanted = archives_.size() * budget_.limits().store_inflight;
+    const unsigned inflight = budget_.limits().store_inflight;
+    wanted = inflight;
+    for (const auto& [id, archive] : archives_) wanted += std::max(archive->working(), inflight);
   }
   wanted = std::min<std::size_t>(wanted, kMostFetchers);
   while (fetchers_.size() < wanted && start_fetcher()) {
@@ -147,18 +136,21 @@ Result<Server::Archive> Server::make_archive(Opening& opening, const ArchiveFact
     leave_to_clerk([this, id, records = std::move(records)] {
       const std::lock_guard lock(mutex_);
       const auto at = archives_.find(id);
-      if (at != archives_.end()) budget_.add_found(at->second->add_known(records));
+      if (at == archives_.end()) return;
+      budget_.add_found(at->second->add_known(records));
+      at->second->drop_unknown();
     });
   };
   const auto loaded = fresh ? Ledger::Records() : ledger_.load(facts.id, add_late);
-  if (!mirror.is_sealed() && !fresh && loaded)
-    drop_unknown(mirror, *loaded, static_cast<Unit>(units));
-  const Ledger::Records known = loaded.value_or(Ledger::Records());
   const std::lock_guard lock(mutex_);
-  auto archive = std::make_shared<ArchiveCache>(
-      std::move(opening.store), opening.path, facts, opening.request.tier, std::move(mirror),
-      UnitMap(std::move(map)), SumMap(std::move(sums)), TouchMap(std::move(touches)), known,
-      budget_, ledger_);
+  auto archive = std::make_shared<ArchiveCache>(std::move(opening.store), opening.path, facts,
+                                                opening.request.tier, std::move(mirror),
+                                                UnitMap(std::move(map)), SumMap(std::move(sums)),
+                                                TouchMap(std::move(touches)), budget_, ledger_);
+  if (loaded) {
+    (void)archive->add_known(*loaded);
+    archive->drop_unknown();
+  }
   archives_[facts.id] = archive;
   archive->work_began();
   for (const std::string& file : {facts.id.hex(), facts.id.hex() + ".part"}) {

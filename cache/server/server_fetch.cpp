@@ -130,13 +130,14 @@ void Server::fetch_range(const Job& job, std::span<std::byte> buffer) {
   if (const auto hot = job.work.fresh ? std::nullopt : hot_ranges.get(key);
       hot && hot->size() == bytes.size()) {
     const std::lock_guard lock(mutex_);
-    return archive.fetched_range(job.work, ByteSpan(*hot));
+    return archive.fetched_range(job.work, ByteSpan(*hot), false);
   }
   const auto read = archive.store.read(job.work.offset, bytes, job.timeout, stopping_);
   if (!read && stopping_) return;  // Whoever waits goes on to the next server, or the archive.
   {
     const std::lock_guard lock(mutex_);
-    archive.fetched_range(job.work, read ? Result<ByteSpan>(bytes) : std::unexpected(read.error()));
+    archive.fetched_range(job.work, read ? Result<ByteSpan>(bytes) : std::unexpected(read.error()),
+                          true);
   }
   if (job.work.fresh) hot_ranges.drop(key);
   if (read && hot_ranges.wants(key, bytes.size()) && has_room_for_blocks())

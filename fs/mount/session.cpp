@@ -180,10 +180,14 @@ Result<void> Session::attach(const MountOptions& options) {
   session_ = fuse_session_new(&args, &operations(), sizeof(fuse_lowlevel_ops), &served_);
   fuse_opt_free_args(&args);
   if (session_ == nullptr || fuse_session_mount(session_, options.directory.c_str()) != 0) {
+    const bool no_device = ::access("/dev/fuse", R_OK | W_OK) != 0;
     return fail(
         ErrorKind::Unsupported,
-        fmt::format("{}: cannot mount: {}", options.directory,
-                    last_libfuse_message.empty() ? "see the message above" : last_libfuse_message));
+        fmt::format("{}: cannot mount: {}{}", options.directory,
+                    last_libfuse_message.empty() ? "see the message above" : last_libfuse_message,
+                    no_device ? "; try: asking the node's administrator for a /dev/fuse that users "
+                                "may open (mode 0666)"
+                              : ""));
   }
   mounted_ = true;
   device_ = device_at(options.directory);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <vector>
@@ -89,19 +90,32 @@ void keep_only(const UniqueFd& fd, int as) {
 const std::string* crash_directory = nullptr;
 std::uint64_t crash_device = 0;
 
-/// Calls only what may be called by a signal's handler (signal-safety(7)).
+/// Calls only what may be called by a signal's handler (signal-safety(7)), and vfork.
 void unmount_and_crash(int number) {
+  static std::atomic_flag entered = ATOMIC_FLAG_INIT;
+  while (entered.test_and_set()) ::pause();  // Other threads that fail too.
+  // Whatever hangs: the end.
+  constexpr unsigned kMostSeconds = 2;
+  sigset_t alarm;
+  sigemptyset(&alarm);
+  sigaddset(&alarm, SIGALRM);
+  std::signal(SIGALRM, SIG_DFL);
+  ::pthread_sigmask(SIG_UNBLOCK, &alarm, nullptr);
+  ::alarm(kMostSeconds);
   const char* const directory = crash_directory->c_str();
   if (device_at(*crash_directory) == crash_device &&
       ::umount2(directory, UMOUNT_NOFOLLOW | MNT_DETACH) != 0) {
     const pid_t child = ::vfork();
     if (child == 0) {
-      ::execlp("fusermount3", "fusermount3", "-u", "-z", "-q", "--", directory, nullptr);
+      for (const char* program :
+           {"/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3"})
+        ::execl(program, "fusermount3", "-u", "-z", "-q", "--", directory, nullptr);
       ::_exit(127);
     }
     if (child > 0) ::waitpid(child, nullptr, 0);
   }
-  ::raise(number);  // By now with its default action (SA_RESETHAND).
+  std::signal(number, SIG_DFL);
+  ::raise(number);
 }
 
 }  // namespace
@@ -149,7 +163,7 @@ void unmount_if_crashing(const std::string& directory, std::uint64_t device) {
   crash_device = device;
   struct sigaction action = {};
   action.sa_handler = unmount_and_crash;
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
+  action.sa_flags = SA_NODEFER;
   for (const int number : {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE})
     ::sigaction(number, &action, nullptr);
 }

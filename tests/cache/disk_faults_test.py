@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import socket
+import time
 import unittest
 
 from cache_faults import Reading, SmallDisk, contents, loop_devices_work, server_figures
@@ -88,6 +89,20 @@ class SmallDisks(DiskTest):
                 wait_until(lambda m=mount: m.stats()["staged_bytes"] == whole, "the whole archive again", HANG)
                 self.assert_read(mount, files, seed=1)
                 self.assert_no_flood(mount, disk)
+
+    def test_what_is_left_to_others_ends_the_staging(self):
+        """Nothing is given up and fetched again where nobody else needs the disk."""
+        shard, files = self.shard(40)
+        store = self.slow_store(latency_ms=60)
+        with SmallDisk("tmpfs", 60) as disk, \
+                CachedMount(store.path / shard.name, disk, "--reserve", "30M") as mount:
+            wait_until(lambda: server_figures(disk, store.path / shard.name)["cache"]["state"] == "full", "a full disk",
+                       HANG)
+            time.sleep(1)
+            before = store.stats()["bytes"]
+            time.sleep(5)
+            self.assertEqual(store.stats()["bytes"], before)
+            self.assert_read(mount, files)
 
     def test_full_before_the_first_mount(self):
         for kind, tier, container in self.cases():

@@ -271,7 +271,7 @@ class Stalls(StoreTest):
                 shutil.copyfile(shard, copy)
                 hung.enter_context(contextlib.closing(self.hanging_client(store.path / copy.name)))
             store.wait_until_stalled(33)
-            with CachedMount(other, self.cache, "--store-timeout", "3s") as mount:
+            with CachedMount(other, self.cache, "--store-timeout", "3s", "--store-inflight", "2") as mount:
                 self.assertEqual(Reading(mount.path, self.front(shard)).result(HANG), {})
                 self.assertEqual(mount.stats()["tier"], "disk")
                 self.assertGreater(mount.stats()["staged_bytes"], 0)

@@ -144,6 +144,12 @@ Result<Allocation> CheckedDevice::allocation_of(DeviceAddress address) {
   return Allocation{begin + before, std::min(pieces->second, memory.size() - before)};
 }
 
+bool CheckedDevice::is_mapped(DeviceAddress address) {
+  const std::lock_guard lock(mutex_);
+  const auto after = memory_.upper_bound(address);
+  return after != memory_.begin() && pieces_.contains(std::prev(after)->first);
+}
+
 Result<void> CheckedDevice::copy(Stream stream, DeviceAddress to, const std::byte* from,
                                  std::size_t bytes) {
   const std::lock_guard lock(mutex_);

@@ -38,6 +38,7 @@ class CheckedDevice final : public Device {
   [[nodiscard]] Result<Event> create_event() override;
   void release(Event event) override;
   [[nodiscard]] Result<Allocation> allocation_of(DeviceAddress address) override;
+  [[nodiscard]] bool is_mapped(DeviceAddress address) override;
   [[nodiscard]] Result<void> copy(Stream stream, DeviceAddress to, const std::byte* from,
                                   std::size_t bytes) override;
   [[nodiscard]] Result<void> scatter(Stream stream, DeviceAddress table,

@@ -410,6 +410,11 @@ class OddTree(MountTest):
             self.fails_with(errno.ENODATA, os.getxattr, self.at / "many", f"user.shardfs.{attribute}")
         self.fails_with(errno.ENODATA, os.getxattr, self.at / "many", "user.shardfs.extents")
 
+    def test_S31_a_mount_stands_for_its_archive(self):
+        with Mount(self.shard) as mount:
+            for command in (["info", "--json"], ["ls", "-l"], ["verify"]):
+                self.assertEqual(self.ok(SHARDFS, *command, mount.path), self.ok(SHARDFS, *command, self.shard))
+
     def test_S31_extents_tell_where_bytes_lie(self):
         with mounted(self.shards[0]) as at:
             import json

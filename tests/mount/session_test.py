@@ -48,7 +48,8 @@ class Session(MountTest):
         (self.dir / "full/file").touch()
         self.assertIn("not empty", self.mount_fails(1, self.shard, self.dir / "full"))
         self.assertIn("not a directory", self.mount_fails(1, self.shard, self.dir / "full/file"))
-        self.assertIn("No such file", self.mount_fails(32, self.shard, self.dir / "none"))
+        self.assertIn(f"No such file or directory; try: mkdir -p {self.dir}/none",
+                      self.mount_fails(32, self.shard, self.dir / "none"))
         self.assertIn("No such file", self.mount_fails(32, self.dir / "none.tar", self.at))
 
     @needs_root
@@ -208,7 +209,7 @@ class Session(MountTest):
 
     @needs_root
     def test_S28_by_job(self):
-        """In a mount namespace of its own: --job takes all mounts of the user."""
+        """In a mount namespace of its own: --job takes all mounts of the user outside of a job."""
         script = f"""
             umount -a -l -t fuse.shardfs
             mount -t tmpfs none {self.at} && mkdir {self.at}/a {self.at}/b {self.at}/c
@@ -216,6 +217,9 @@ class Session(MountTest):
             {SHARDFS} mount -q {self.shard} {self.at}/c || exit 11
             {SHARDFS} umount --job b || exit 12
             test -e {self.at}/a/file -a ! -e {self.at}/b/file -a -e {self.at}/c/file || exit 13
+            SLURM_JOB_ID=a {SHARDFS} umount --job || exit 15
+            test ! -e {self.at}/a/file -a -e {self.at}/c/file || exit 16
+            unset SLURM_JOB_ID
             {SHARDFS} umount --job || exit 14
             test ! -e {self.at}/a/file -a ! -e {self.at}/c/file
         """
@@ -335,20 +339,21 @@ class Session(MountTest):
     @without_sanitizer()
     def test_S30_without_memory_to_go_on(self):
         """A daemon that a limit of memory ends leaves no mount behind. With more it goes on, or does not begin."""
-        ended = 0
+        ended = 0  # after having been mounted
         for kibibytes in range(200_000, 700_000, 50_000):
             daemon = subprocess.Popen(["bash", "-c", f'ulimit -v {kibibytes}; exec "$0" "$@"', SHARDFS, "mount", "-f", "-q",
                                        self.shard, self.at], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             try:
                 wait_until(lambda d=daemon: d.poll() is not None or is_mounted(self.at), "a mount, or the end of its daemon")
-                if is_mounted(self.at):
+                began = is_mounted(self.at)
+                if began:
                     readers = [subprocess.Popen(["find", self.at, "-type", "f", "-exec", "cat", "{}", "+"],
                                                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(8)]
                     for reader in readers:
                         reader.wait(30)
                 if daemon.poll() is None:
                     daemon.terminate()
-                else:
+                elif began:
                     ended += 1
                 daemon.wait(30)
             finally:

@@ -21,7 +21,7 @@ constexpr std::size_t kMostAhead = 256 * 1024 * 1024;
 
 }  // namespace
 
-Result<Bytes> decode_whole(const PackedBlock& block, std::size_t most) {
+Result<Whole> decode_whole(const PackedBlock& block, std::size_t most) {
   BlockStart start;
   start.bits = block.first_bit();
   SHARDFS_TRY(const auto decoder, make_decoder(block.coder, start.bits == 0 ? nullptr : &start));
@@ -35,11 +35,11 @@ Result<Bytes> decode_whole(const PackedBlock& block, std::size_t most) {
     if (progress == Decoder::Progress::Done) {
       if (!in.empty()) return fail(ErrorKind::Corrupt, "a block ends too early");
       out.resize(size);
-      return out;
+      return Whole{.bytes = std::move(out)};
     }
     if (in.size() != in_before || room.size() != room_before) continue;
-    if (size < out.size()) return fail(ErrorKind::Corrupt, "cut short");
-    if (size >= most) return fail(ErrorKind::Corrupt, "a block decodes to too much");
+    if (size < out.size()) return Whole{.is_cut = true};
+    if (size >= most) return fail(ErrorKind::NoSpace, "a block decodes to too much");
     out.resize(std::min(2 * size, most));
   }
 }

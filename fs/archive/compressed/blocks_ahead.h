@@ -26,9 +26,15 @@ struct PackedBlock {
   }
 };
 
+/// What a block decodes to, or that it does not end with its bytes.
+struct Whole {
+  Bytes bytes = {};
+  bool is_cut = false;
+};
+
 /// All that `block` decodes to. Errors as Decoder::step; Corrupt too where it ends before its bytes
-/// do, or gives more than `most` bytes. Any thread.
-[[nodiscard]] Result<Bytes> decode_whole(const PackedBlock& block, std::size_t most);
+/// do, NoSpace where it gives more than `most` bytes. Any thread.
+[[nodiscard]] Result<Whole> decode_whole(const PackedBlock& block, std::size_t most);
 
 /// A queue of blocks that are being decoded. One thread at a time uses it.
 class BlocksAhead {
@@ -42,7 +48,7 @@ class BlocksAhead {
 
   struct Taken {
     PackedBlock block;
-    Result<Bytes> decoded;
+    Result<Whole> decoded;
   };
   /// Takes the oldest, when it is decoded; `look` is called meanwhile, as wait_for() does.
   /// REQUIRES: !empty().
@@ -51,7 +57,7 @@ class BlocksAhead {
  private:
   struct Pending {
     PackedBlock block;
-    std::future<Result<Bytes>> decoded;  // last, for it is waited for before the block goes
+    std::future<Result<Whole>> decoded;  // last, for it is waited for before the block goes
   };
   unsigned threads_;
   std::size_t most_ = 0;  ///< bytes that the blocks in the queue decode to, together

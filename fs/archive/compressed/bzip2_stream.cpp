@@ -39,6 +39,10 @@ constexpr std::size_t kMostPart = 2'500'000;
 /// Parts that are looked for ahead: for some tools each block is a stream, with an end.
 constexpr std::size_t kMostParts = 128;
 
+/// Parts that a block is joined with, in which as many would look like magics: of random bits one
+/// in 30 TB does.
+constexpr unsigned kMostJoins = 4;
+
 /// What a block decodes to where no bytes repeat, by its level, and how much of a block is decoded
 /// ahead. One of more, up to 46 MB, is decoded again when its turn comes.
 constexpr std::size_t kOfALevel = 100'000, kDecodedAhead = 8 * 1024 * 1024;
@@ -213,18 +217,22 @@ Result<void> Bzip2Stream::take_block() {
   parts_.pop_front();
   auto [block, decoded] = ahead_.pop(input_.look());
   const std::uint64_t position = block.offset / 8;
-  const auto is_damaged = [&] { return !decoded && decoded.error().kind == ErrorKind::Corrupt; };
-  const Error first = is_damaged() ? decoded.error() : Error{};
-  if (is_damaged()) decoded = decode_whole(block, kMaxWhole);
-  while (is_damaged()) {
+  if (!decoded && decoded.error().kind == ErrorKind::NoSpace)
+    decoded = decode_whole(block, kMaxWhole);
+  for (unsigned joins = 0; decoded && decoded->is_cut; ++joins) {
     SHARDFS_TRY(const bool longer, join(block));
-    if (!longer) return input_.damaged_at(position, first.message);
+    if (!longer && parts_.empty()) return input_.cut_short();
+    if (!longer || joins == kMostJoins) return input_.damaged_at(position, "damaged bzip2 data");
     decoded = decode_whole(block, kMaxWhole);
   }
-  if (!decoded) return input_.damaged_at(position, decoded.error().message, decoded.error().kind);
+  if (!decoded) {
+    const ErrorKind kind = decoded.error().kind;
+    return input_.damaged_at(position, decoded.error().message,
+                             kind == ErrorKind::NoSpace ? ErrorKind::Corrupt : kind);
+  }
   SHARDFS_CHECK(look_ahead());
   if (parts_.empty()) return input_.cut_short();
-  out_ = std::move(*decoded);
+  out_ = std::move(decoded->bytes);
   const auto sum =
       static_cast<std::uint32_t>(bits_of(block.packed, block.first_bit() + kMagicBits, kSumBits));
   sum_ = std::rotl(sum_, 1) ^ sum;

@@ -200,7 +200,8 @@ Result<void> XzStream::take_block() {
   auto [block, decoded] = ahead_.pop(input_.look());
   if (!decoded)
     return input_.damaged_at(block.offset, decoded.error().message, decoded.error().kind);
-  out_ = std::move(*decoded);
+  if (decoded->is_cut) return input_.damaged_at(block.offset, "damaged xz data");
+  out_ = std::move(decoded->bytes);
   blocks_.add(block.coder, block.offset, block.size, out_.size());
   return {};
 }
