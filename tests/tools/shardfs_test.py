@@ -47,7 +47,10 @@ class Tool(MountTest):
         self.assertEqual(run(SHARDFS).returncode, 2)
         for wrong in (["--colour"], ["info"], ["info", self.shard, "more"], ["ls"], ["verify"], ["stats"],
                       ["stats", self.dir, "--watch", "x"]):
-            self.assertIn("try: shardfs --help", self.fails(2, *wrong))
+            command = "" if wrong[0].startswith("-") else wrong[0] + " "
+            self.assertIn(f"try: shardfs {command}--help", self.fails(2, *wrong))
+        for wrong in (["mout"], ["unmount", self.dir], ["help"]):
+            self.assertIn(f"{wrong[0]}: no such command; try: shardfs --help", self.fails(2, *wrong))
         for wrong in (["mount"], ["mount", self.shard], ["umount", "--colour"], [self.shard, self.dir, "--colour"]):
             self.fails(1, *wrong)
 

@@ -210,14 +210,17 @@ void DirectorySource::produce_ordered() {
     produce_error_ = sorted.error();
     return;
   }
-  const double total = static_cast<double>(list_.directories.size() + list_.others.size());
+  // Of few files one may be most of it: then no part of them says how much is done.
+  constexpr std::size_t kMany = 1000;
+  const std::size_t items = list_.directories.size() + list_.others.size();
+  const double total = items < kMany ? 0 : static_cast<double>(items);
   if (feed(list_.directories, total) && feed(list_.others, total)) feeder_.flush();
 }
 
 bool DirectorySource::feed(const std::vector<PathList::Item>& items, double total) {
   const double before = &items == &list_.others ? static_cast<double>(list_.directories.size()) : 0;
   for (std::size_t i = 0; i < items.size(); ++i) {
-    const double done = (before + static_cast<double>(i)) / total;
+    const double done = total > 0 ? (before + static_cast<double>(i)) / total : -1;
     if (!feeder_.visit(root_, list_.path(items[i]), items[i].type, done)) return false;
   }
   return true;

@@ -32,6 +32,8 @@ void print(const Json& listing, Io& io) {
         format_size(one["cached_bytes"].get<std::uint64_t>()), one["state"].get<std::string>(),
         printable(one["archive"].get<std::string>()), one["clients"] > 0 ? "  (mounted)" : "");
   }
+  if (const auto others = listing["not_listed"].get<std::uint64_t>(); others > 0)
+    io.out << fmt::format("and {} others\n", others);
   io.out << fmt::format(
       "{} in {} ({}), of at most {}\n", format_size(listing["used_bytes"].get<std::uint64_t>()),
       printable(listing["dir"].get<std::string>()), listing["fs"].get<std::string>(),

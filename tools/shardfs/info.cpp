@@ -10,6 +10,7 @@
 #include "tools/common/size.h"
 #include "tools/common/text.h"
 #include "tools/shardfs/commands.h"
+#include "tools/shardfs/mounts.h"
 
 namespace shardfs {
 namespace {
@@ -35,9 +36,10 @@ void print_text(const Dataset& dataset, Io& io) {
 
 Command info_command(CLI::App& app) {
   auto archive = std::make_shared<std::string>();
-  app.add_option("ARCHIVE", *archive, "A shard or another archive")->required();
+  app.add_option("ARCHIVE", *archive, "A shard or another archive, or where it is mounted")
+      ->required();
   return [archive](const Common& common, Io& io) {
-    const auto dataset = Dataset::open(*archive);
+    const auto dataset = Dataset::open(archive_at(*archive));
     if (!dataset) return report(io, dataset.error(), kFatal);
     tell_notes(io, **dataset);
     if (common.json) {

@@ -15,6 +15,7 @@
 #include "tools/common/json.h"
 #include "tools/common/text.h"
 #include "tools/shardfs/commands.h"
+#include "tools/shardfs/mounts.h"
 
 namespace shardfs {
 namespace {
@@ -156,7 +157,7 @@ std::string within_archive(std::string_view path) {
 }
 
 Result<void> list(const ListArguments& arguments, const Common& common, Io& io) {
-  SHARDFS_TRY(const auto dataset, Dataset::open(arguments.archive));
+  SHARDFS_TRY(const auto dataset, Dataset::open(archive_at(arguments.archive)));
   tell_notes(io, *dataset);
   const std::string path = within_archive(arguments.path);
   auto done = Lister(dataset->tree(), arguments, common, io).list(path);
@@ -171,7 +172,9 @@ Result<void> list(const ListArguments& arguments, const Common& common, Io& io) 
 
 Command list_command(CLI::App& app) {
   auto arguments = std::make_shared<ListArguments>();
-  app.add_option("ARCHIVE", arguments->archive, "A shard or another archive")->required();
+  app.add_option("ARCHIVE", arguments->archive,
+                 "A shard or another archive, or where it is mounted")
+      ->required();
   app.add_option("PATH", arguments->path, "A file or directory in it");
   app.add_flag("-l", arguments->details, "Mode, links, owner, group, size and time too");
   app.add_flag("-R", arguments->recursive, "Whatever is below, by its path");

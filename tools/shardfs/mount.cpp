@@ -80,7 +80,10 @@ Result<MountOptions> decide_options(const MountArguments& arguments, bool from_m
   MountOptions options;
   options.ownership.as_archived = ::geteuid() == 0;
   SHARDFS_CHECK(parse_mount_options(arguments.options, from_mount8, options));
-  SHARDFS_TRY(options.directory, absolute_path(arguments.directory));
+  auto directory = absolute_path(arguments.directory);
+  if (!directory && directory.error().kind == ErrorKind::NotFound)
+    directory.error().message += fmt::format("; try: mkdir -p {}", arguments.directory);
+  SHARDFS_TRY(options.directory, std::move(directory));
   SHARDFS_CHECK(check_gpu(arguments.gpu));
   options.gpu = arguments.gpu;
   const char* mask = std::getenv("SHARDFS_TEST_MASK_CAPS");
@@ -165,12 +168,14 @@ void announce(const Dataset& dataset, bool is_open, const MountOptions& options,
                     "{}: looking for files in {}; those found can be read, listings wait "
                     "until all are found",
                     options.directory, dataset.path());
+  const std::string tier =
+      fmt::format("tier {}: {}", name(dataset.tier().tier), dataset.tier().reason);
   spdlog::info("{}", line);
-  spdlog::info("tier {}: {}", name(dataset.tier().tier), dataset.tier().reason);
+  spdlog::info("{}", tier);
   if (common.json) {
     io.out << archive_info_json(dataset) << '\n' << std::flush;
   } else if (!common.quiet) {
-    io.err << "shardfs: " << line << '\n' << std::flush;
+    io.err << "shardfs: " << line << "; " << tier << '\n' << std::flush;
   }
 }
 

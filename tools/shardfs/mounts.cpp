@@ -128,6 +128,12 @@ Result<std::string> absolute_path(const std::string& path) {
   return resolved_but_last(path);
 }
 
+std::string archive_at(const std::string& path) {
+  const auto absolute = absolute_path(path);
+  const auto there = absolute ? mount_at(*absolute) : std::unexpected(absolute.error());
+  return there && *there && (*there)->is_shardfs() ? (*there)->source : path;
+}
+
 Result<UniqueFd> open_root(const std::string& path) {
   UniqueFd root(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root) return fail_errno(errno, path, "cannot open");

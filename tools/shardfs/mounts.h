@@ -31,6 +31,9 @@ struct MountPoint {
 /// realpath(3).
 [[nodiscard]] Result<std::string> absolute_path(const std::string& path);
 
+/// The archive that is mounted at `path`, if one is; else `path`.
+[[nodiscard]] std::string archive_at(const std::string& path);
+
 /// The root directory of the shardfs mount at `path`, for send_command().
 [[nodiscard]] Result<UniqueFd> open_root(const std::string& path);
 

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include <CLI/CLI.hpp>
+#include <fmt/format.h>
 
 #include "tools/common/command_line.h"
 #include "tools/common/interrupt.h"
@@ -40,9 +41,15 @@ bool is_command(std::string_view word) {
   return std::ranges::any_of(kCommands, [&](const Entry& entry) { return word == entry.name; });
 }
 
+/// A word where a command is expected.
+bool is_no_command(const std::vector<std::string>& args) {
+  return !args.empty() && !args[0].empty() && !args[0].starts_with('-') && !is_command(args[0]);
+}
+
 // mount(8) runs "shardfs ARCHIVE DIR -o OPTIONS".
 bool is_from_mount8(const std::vector<std::string>& args) {
-  return args.size() >= 2 && !args[0].empty() && !args[0].starts_with('-') && !is_command(args[0]);
+  return args.size() >= 2 && is_no_command(args) &&
+         (args[0].contains('/') || std::ranges::count(args, "-o") > 0);
 }
 
 // Before parsing, which would complain about what else is missing.
@@ -94,6 +101,9 @@ int run(std::vector<std::string> args, Io& io) {
   Common common;
   common.from_mount8 = is_from_mount8(args);
   if (common.from_mount8) args.insert(args.begin(), "mount");
+  if (is_no_command(args))
+    return report(io, {ErrorKind::Invalid, 0, args[0] + ": no such command; try: shardfs --help"},
+                  kFatal);
   Parser parser(common);
   if (args.empty() || asks_for(args, "-h") || asks_for(args, "--help")) {
     (args.empty() ? io.err : io.out) << parser.help(args);
@@ -104,7 +114,8 @@ int run(std::vector<std::string> args, Io& io) {
     return kOk;
   }
   if (auto parsed = parse_command_line(parser.app, args); !parsed) {
-    parsed.error().message += "; try: shardfs --help";
+    const std::string command = !args.empty() && is_command(args[0]) ? args[0] + " " : "";
+    parsed.error().message += fmt::format("; try: shardfs {}--help", command);
     return report(io, parsed.error(), is_mount_or_umount(args) ? int{kUsage} : int{kFatal});
   }
   const int code = parser.chosen()(common, io);

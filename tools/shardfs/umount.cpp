@@ -1,5 +1,6 @@
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -77,7 +78,8 @@ Result<void> umount_one(const std::string& directory, bool lazy, Io& io) {
   SHARDFS_TRY(const std::string path, absolute_path(directory));
   SHARDFS_TRY(const auto there, mount_at(path));
   if (!there || !there->is_shardfs()) {
-    return fail_errno(EINVAL, path, "not mounted by shardfs");
+    return std::unexpected(Error{ErrorKind::Io, EINVAL,
+                                 path + ": not mounted by shardfs; try: findmnt -t fuse.shardfs"});
   }
   const Daemon daemon = find_daemon(path);
   // Whoever still has files of a dead mount open can do nothing with them.
@@ -135,7 +137,10 @@ int umount(const UmountArguments& arguments, Io& io) {
     return report(io, error, kUsage);
   }
   if (!by_job) return umount_all(arguments.directories, arguments.lazy, io);
-  const auto found = mounts_of_job(arguments.job);
+  // Another job of the same user may be on the node.
+  const char* const this_job = std::getenv("SLURM_JOB_ID");
+  const auto found =
+      mounts_of_job(arguments.job.empty() && this_job != nullptr ? this_job : arguments.job);
   if (!found) return report(io, found.error(), kSystem);
   return umount_all(*found, arguments.lazy, io);
 }
@@ -147,7 +152,8 @@ Command umount_command(CLI::App& app) {
   app.add_option("DIR", arguments->directories, "Where it is mounted");
   app.add_flag("-l,--lazy", arguments->lazy, "Even if files are in use; those go on until closed");
   arguments->by_job =
-      app.add_option("--job", arguments->job, "All your mounts, or those of the Slurm job ID")
+      app.add_option("--job", arguments->job,
+                     "Those of the Slurm job ID, or of this job; outside of one all yours")
           ->expected(0, 1)
           ->type_name("[ID]");
   return [arguments](const Common&, Io& io) { return umount(*arguments, io); };

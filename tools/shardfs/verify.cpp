@@ -16,6 +16,7 @@
 #include "tools/common/size.h"
 #include "tools/common/text.h"
 #include "tools/shardfs/commands.h"
+#include "tools/shardfs/mounts.h"
 
 namespace shardfs {
 namespace {
@@ -59,7 +60,7 @@ void print_json(const Dataset& dataset, const VerifyReport& found, Io& io) {
 }
 
 int verify(const std::string& archive, const Common& common, Io& io) {
-  const auto dataset = Dataset::open(archive);
+  const auto dataset = Dataset::open(archive_at(archive));
   // A damaged index is damage found; a file that is no shard cannot be verified.
   if (!dataset) {
     return report(io, dataset.error(),
@@ -81,7 +82,8 @@ int verify(const std::string& archive, const Common& common, Io& io) {
 
 Command verify_command(CLI::App& app) {
   auto archive = std::make_shared<std::string>();
-  app.add_option("ARCHIVE", *archive, "A shard or another archive")->required();
+  app.add_option("ARCHIVE", *archive, "A shard or another archive, or where it is mounted")
+      ->required();
   return [archive](const Common& common, Io& io) { return verify(*archive, common, io); };
 }
 

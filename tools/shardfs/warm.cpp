@@ -81,6 +81,7 @@ Result<void> send_list(const WarmArguments& arguments, Sender& sender) {
 
 /// What the cache says of hints, bytes.
 struct Hinted {
+  std::int64_t server = 0;  ///< its process
   std::uint64_t left = 0, failed = 0;
 };
 Result<Hinted> hinted_in(const std::string& directory) {
@@ -88,17 +89,18 @@ Result<Hinted> hinted_in(const std::string& directory) {
   const auto& cache = stats["cache"];
   if (!cache.contains("hinted_bytes"))
     return fail(ErrorKind::Io, directory + ": its cache server is not there; try: again");
-  return Hinted{cache["hinted_bytes"], cache["failed_hint_bytes"]};
+  return Hinted{cache["server"], cache["hinted_bytes"], cache["failed_hint_bytes"]};
 }
 
 /// Until all that was hinted has been fetched, or is held for its reader. Io: some could not be
-/// read, with those that failed before.
-Result<void> wait_until_warm(const std::string& directory, std::uint64_t failed_before) {
+/// read.
+Result<void> wait_until_warm(const std::string& directory, const Hinted& before) {
   const Interrupt interrupt;
   while (Interrupt::signal() == 0) {
     SHARDFS_TRY(const Hinted now, hinted_in(directory));
-    // Less: it is another server, which knows of no hints.
-    if (now.failed != failed_before && now.left == 0)
+    if (now.server != before.server)
+      return fail(ErrorKind::Io, directory + ": its cache server has ended meanwhile; try: again");
+    if (now.failed != before.failed && now.left == 0)
       return fail(ErrorKind::Io, directory + ": not all of it could be read; see the log");
     if (now.left == 0) return {};
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
@@ -118,7 +120,7 @@ Result<std::uint64_t> warm(const WarmArguments& arguments, const Common& common,
   if (sender.unknown() > 0)
     io.err << fmt::format("shardfs: {} of {} names are no files of {}\n", sender.unknown(),
                           sender.sent(), directory);
-  if (arguments.wait) SHARDFS_CHECK(wait_until_warm(directory, before.failed));
+  if (arguments.wait) SHARDFS_CHECK(wait_until_warm(directory, before));
   if (common.json)
     io.out << fmt::format("{{\"schema\":1,\"files\":{},\"unknown\":{}}}\n", sender.sent(),
                           sender.unknown());
