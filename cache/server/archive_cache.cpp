@@ -334,20 +334,22 @@ bool ArchiveCache::is_coming(const HintRange& range) {
   return all;
 }
 
+/// Where a hinted range is that somebody waits for already, and whose turn it is not yet.
+std::optional<std::uint64_t> ArchiveCache::first_awaited() const {
+  if (awaited_ == 0) return std::nullopt;
+  const auto first = std::ranges::find_if(ranges_, [](const auto& one) {
+    return one.second.awaited && one.second.waiters.front().to->queued;
+  });
+  return first != ranges_.end() ? std::optional(first->first.offset) : std::nullopt;
+}
+
 std::optional<Work> ArchiveCache::prefetch(Clock::time_point now) {
   if (const auto unit = first_queued(hinted_)) return Work{Work::Kind::Unit, *unit};
   if (hints_.is_empty() || hinted_.size() > kHintedAhead) return std::nullopt;
   // Of a part alone, less lies close together.
   if (now < rest_of_hints_until_ && !hints_.has_plenty() && awaited_ == 0) return std::nullopt;
-  // What somebody waits for already comes first.
-  const auto awaited = std::ranges::find_if(ranges_, [](const auto& one) {
-    return one.second.awaited && one.second.waiters.front().to->queued;
-  });
-  const auto fetch =
-      hints_.next([&](const HintRange& range) { return is_coming(range); },
-                  [&] { return hinted_.size() <= kHintedAhead; },
-                  awaited_ > 0 && awaited != ranges_.end() ? std::optional(awaited->first.offset)
-                                                           : std::nullopt);
+  const auto fetch = hints_.next([&](const HintRange& range) { return is_coming(range); },
+                                 [&] { return hinted_.size() <= kHintedAhead; }, first_awaited());
   if (fetch) {
     const std::uint64_t end = fetch->offset + fetch->length;
     for (auto at = ranges_.lower_bound({fetch->offset});

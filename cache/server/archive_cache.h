@@ -162,6 +162,7 @@ class ArchiveCache {
   void note_disk(const Error& error);
   [[nodiscard]] bool find_unstaged();
   [[nodiscard]] std::optional<Work> stage();
+  [[nodiscard]] std::optional<std::uint64_t> first_awaited() const;
   [[nodiscard]] std::optional<Work> prefetch(Clock::time_point now);
   void collect_touches();
 

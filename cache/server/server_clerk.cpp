@@ -142,7 +142,6 @@ Result<Server::Archive> Server::make_archive(Opening& opening, const ArchiveFact
     });
   };
   const auto loaded = fresh ? Ledger::Records() : ledger_.load(facts.id, add_late);
-  const std::lock_guard lock(mutex_);
   auto archive = std::make_shared<ArchiveCache>(std::move(opening.store), opening.path, facts,
                                                 opening.request.tier, std::move(mirror),
                                                 UnitMap(std::move(map)), SumMap(std::move(sums)),
@@ -151,6 +150,7 @@ Result<Server::Archive> Server::make_archive(Opening& opening, const ArchiveFact
     (void)archive->add_known(*loaded);
     archive->drop_unknown();
   }
+  const std::lock_guard lock(mutex_);
   archives_[facts.id] = archive;
   archive->work_began();
   for (const std::string& file : {facts.id.hex(), facts.id.hex() + ".part"}) {
