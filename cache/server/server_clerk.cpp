@@ -45,15 +45,15 @@ void Server::leave_to_store(std::function<void()> chore) {
     const std::lock_guard lock(mutex_);
     ++at_stores_;
   }
-  const auto work = [this](const std::function<void()>& what) {
-    what();
+  const auto work = [this, chore = std::move(chore)] {
+    chore();
     const std::lock_guard lock(mutex_);
     if (--at_stores_ == 0) store_let_go_.notify_all();
   };
   try {
-    std::thread([work, chore] { work(chore); }).detach();
+    std::thread(work).detach();
   } catch (const std::system_error&) {
-    work(chore);  // A limit of threads.
+    work();  // A limit of threads.
   }
 }
 
