@@ -262,20 +262,27 @@ Result<UniqueFd> ServerLink::connect_or_start(Clock::time_point& start_at) const
   return connect_once();
 }
 
+Result<std::unique_ptr<Line>> ServerLink::find_server(
+    const std::function<Result<std::unique_ptr<Line>>(UniqueFd)>& open) const {
+  const auto end = Clock::now() + kPatience;
+  Clock::time_point start_at{};
+  while (true) {
+    auto socket = connect_or_start(start_at);
+    auto line = socket ? open(*std::move(socket)) : std::unexpected(socket.error());
+    if (line || line.error().kind != ErrorKind::NotFound || Clock::now() > end || cancelled_)
+      return line;
+    std::this_thread::sleep_for(kLookEvery);
+  }
+}
+
 Result<std::string> ServerLink::ask_directory(const std::string& parent, Message request,
                                               ByteSpan payload) {
   CacheOptions options;
   options.parent = parent;
   const ServerLink link(std::move(options), -1, "", 0);
-  const auto end = Clock::now() + kPatience;
-  Clock::time_point start_at{};
-  auto connected = link.connect_or_start(start_at);
-  while (!connected && connected.error().kind == ErrorKind::NotFound && Clock::now() < end) {
-    std::this_thread::sleep_for(kLookEvery);
-    connected = link.connect_or_start(start_at);
-  }
-  SHARDFS_TRY(auto socket, std::move(connected));
-  SHARDFS_TRY(const auto line, Line::open_to_directory(std::move(socket), link.cancel_.get()));
+  SHARDFS_TRY(const auto line, link.find_server([&](UniqueFd socket) {
+    return Line::open_to_directory(std::move(socket), link.cancel_.get());
+  }));
   SHARDFS_TRY(const Packet answer, line->call(request, payload));
   if (answer.type != Message::Stats) return gone("the server speaks another protocol");
   return std::string(as_text(answer.payload));
@@ -298,16 +305,9 @@ Result<std::unique_ptr<Line>> ServerLink::connect() {
   if (cancelled_) return fail(ErrorKind::Interrupted, "cache: unmounting");
   if (Clock::now() < not_before_) return gone("no server");
   SHARDFS_CHECK(check_unchanged());
-  const auto end = Clock::now() + kPatience;
-  Result<std::unique_ptr<Line>> line = gone("no server");
-  Clock::time_point start_at{};
-  do {
-    auto socket = connect_or_start(start_at);
-    line = socket ? Line::open(*std::move(socket), options_, store_, path_, units_, cancel_.get())
-                  : std::unexpected(socket.error());
-    if (line || line.error().kind != ErrorKind::NotFound) break;
-    std::this_thread::sleep_for(kLookEvery);
-  } while (Clock::now() < end && !cancelled_);
+  auto line = find_server([this](UniqueFd socket) {
+    return Line::open(std::move(socket), options_, store_, path_, units_, cancel_.get());
+  });
   absent_ = !line.has_value();
   if (!line) not_before_ = Clock::now() + std::chrono::seconds(1);
   return line;

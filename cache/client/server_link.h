@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -117,6 +118,9 @@ class ServerLink {
   [[nodiscard]] Result<UniqueFd> connect_once() const;
   /// Starts one from `start_at` on, which it then moves.
   [[nodiscard]] Result<UniqueFd> connect_or_start(Clock::time_point& start_at) const;
+  /// What `open` makes of the socket of a server, which is started if need be; tried for kPatience.
+  [[nodiscard]] Result<std::unique_ptr<Line>> find_server(
+      const std::function<Result<std::unique_ptr<Line>>(UniqueFd)>& open) const;
   [[nodiscard]] Result<void> start_server() const;
   [[nodiscard]] Result<std::unique_ptr<Line>> connect();
 

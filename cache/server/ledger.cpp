@@ -97,11 +97,10 @@ void Ledger::stop() {
 /// A damaged one is of no use to anybody: it is begun anew.
 void Ledger::open_database() {
   const auto open = [&] {
-    auto opened = Database::open(directory_, kMapBytes.front());
-    for (const std::size_t bytes : kMapBytes) {
-      if (opened || opened.error().sys_errno != ENOMEM) break;
-      opened = Database::open(directory_, bytes);
-    }
+    auto bytes = kMapBytes.begin();
+    auto opened = Database::open(directory_, *bytes);
+    while (!opened && opened.error().sys_errno == ENOMEM && ++bytes != kMapBytes.end())
+      opened = Database::open(directory_, *bytes);
     return opened;
   };
   auto opened = open();

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "cache/server/figures.h"
-#include "fs/base/page_buffer.h"
 
 namespace shardfs {
 
@@ -129,8 +128,11 @@ int Server::tick_ms() {
 
 bool Server::start_fetcher() {
   try {
-    auto buffer = std::make_shared<PageBuffer>(kUnitBytes);
-    fetchers_.emplace_back([this, buffer] { fetch(*buffer); });
+    {
+      const std::lock_guard lock(mutex_);
+      buffers_.emplace_back(kUnitBytes);
+    }
+    fetchers_.emplace_back([this] { fetch(); });
     return true;
   } catch (const std::exception& error) {  // no memory, or a limit of threads
     spdlog::warn("{} threads that read archives, and no more: {}", fetchers_.size(), error.what());
@@ -192,8 +194,8 @@ void Server::drop(std::uint64_t number) {
   const auto at = peers_.find(number);
   at->second.connection->hang_up();
   // Closing takes its time: that of the store, and of memory that is freed.
-  auto closing = std::make_shared<std::vector<Archive>>(std::move(at->second.archives));
-  for (const Archive& archive : *closing) {
+  auto closing = std::move(at->second.archives);
+  for (const Archive& archive : closing) {
     archive->closed();
     close_unused(archive);
   }
@@ -201,7 +203,7 @@ void Server::drop(std::uint64_t number) {
   budget_.remove_limits(number);
   peers_.erase(at);
   lock.unlock();
-  if (!closing->empty()) leave_to_store([closing] { closing->clear(); });
+  if (!closing.empty()) let_go(std::move(closing));
 }
 
 /// What lies in memory goes with its last reader; what is on the disk stays as long as there is
@@ -283,9 +285,7 @@ bool Server::handle_open(Peer& peer, Packet& packet) {
     if (!facts) return opening->connection->send_error(facts.error());
     leave_to_clerk([this, opening, facts = *facts] {
       open_archive(*opening, facts);
-      if (!opening->store) return;
-      auto store = std::make_shared<UniqueFd>(std::move(opening->store));
-      leave_to_store([store] { store->reset(); });
+      if (opening->store) let_go(std::move(opening->store));
     });
   });
   return true;

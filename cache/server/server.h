@@ -22,6 +22,7 @@
 #include "cache/server/connection.h"
 #include "cache/server/leases.h"
 #include "cache/server/ledger.h"
+#include "fs/base/page_buffer.h"
 
 namespace shardfs {
 
@@ -84,6 +85,12 @@ class Server {
 
   // For what may wait for a store: on a thread of its own.
   void leave_to_store(std::function<void()> chore);
+  /// What closes descriptors of a store when it goes.
+  template <typename Held>
+  void let_go(Held held) {
+    const auto last = std::make_shared<Held>(std::move(held));
+    leave_to_store([last] { *last = {}; });
+  }
 
   // The clerk's.
   void leave_to_clerk(std::function<void()> chore);
@@ -97,7 +104,7 @@ class Server {
   void answer_opened(const Opening& opening, const Archive& archive);
 
   // The fetchers'.
-  void fetch(std::span<std::byte> buffer);
+  void fetch();
   struct Job {
     Archive archive;
     Work work;
@@ -136,7 +143,9 @@ class Server {
   Leases leases_;
   std::unique_ptr<BlockStore> blocks_;            ///< made by the first OPEN, then for good
   ArchiveCache::Clock::time_point settled_at_{};  ///< until then a pause may be about to end
-  double small_allowed_ = 1;                      ///< token bucket of small requests
+  /// As many as fetchers; of the free ones, the one at the end is in the processor's cache.
+  std::vector<PageBuffer> buffers_;
+  double small_allowed_ = 1;  ///< token bucket of small requests
   ArchiveCache::Clock::time_point small_at_{};
   std::uint64_t next_client_ = 1;
   std::deque<std::function<void()>> chores_;

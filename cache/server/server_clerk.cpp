@@ -102,9 +102,7 @@ void Server::open_archive(Opening& opening, const ArchiveFacts& facts) {
     archive->work_ended();
     close_unused(archive);
   }
-  if (archive.use_count() > 1) return;
-  auto last = std::make_shared<Archive>(std::move(archive));
-  leave_to_store([last] { last->reset(); });
+  if (archive.use_count() == 1) let_go(std::move(archive));
 }
 
 void Server::start_fetchers_for_all() {

@@ -20,13 +20,16 @@ HotKey hot_key(const ArchiveId& id, std::uint64_t offset, std::uint64_t length) 
 
 }  // namespace
 
-void Server::fetch(std::span<std::byte> buffer) {
+void Server::fetch() {
   std::unique_lock lock(mutex_);
   while (auto job = take_job(lock)) {
     job->archive->work_began();
+    PageBuffer buffer = std::move(buffers_.back());
+    buffers_.pop_back();
     lock.unlock();
     run_job(*job, buffer);
     lock.lock();
+    buffers_.push_back(std::move(buffer));
     job->archive->work_ended();
     close_unused(job->archive);
     if (blocks_) budget_.set_block_bytes(blocks_->bytes());

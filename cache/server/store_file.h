@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <mutex>
 #include <span>
 #include <string>
 
@@ -22,7 +23,9 @@ struct StoreCounters {
   std::atomic<std::uint64_t> stall_ms{0};  ///< spent in requests beyond the first kStall of each
 };
 
-/// Any thread.
+/// Any thread. Whole units are read past the page cache where the file system can: their bytes are
+/// kept in the mirror, and in the page cache would take as much memory again, and the server twice
+/// the time (200 MB: 0.2 s of a processor, against 0.4).
 class StoreFile {
  public:
   StoreFile(UniqueFd fd, std::string path, const ArchiveFacts& facts)
@@ -42,9 +45,15 @@ class StoreFile {
 
  private:
   [[nodiscard]] Result<void> read_once(std::uint64_t offset, std::span<std::byte> out);
+  [[nodiscard]] ssize_t read_some(std::uint64_t offset, std::span<std::byte> out);
+  [[nodiscard]] bool open_direct();
+  [[nodiscard]] bool may_read_direct(std::uint64_t offset, std::span<const std::byte> out);
   [[nodiscard]] Result<void> check_unchanged();
 
   UniqueFd fd_;
+  std::once_flag direct_opened_;  ///< by the first who reads a unit: it may take a store its time
+  UniqueFd direct_;
+  std::atomic<bool> no_direct_{false};
   const std::string path_;
   const ArchiveFacts facts_;
   StoreCounters counters_;

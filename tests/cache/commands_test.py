@@ -82,6 +82,20 @@ class Commands(MountTest):
                  if re.search(r"pread64\(\d+<[^>]*a\.tar>", line)]
         self.assertEqual(len(calls), told)
 
+    def test_the_archive_is_not_in_the_page_cache_as_well(self):
+        """But for its last unit, whose end no direct read could have, and what a mount reads itself."""
+        try:
+            file = os.open(self.archive, os.O_RDONLY | os.O_DIRECT)
+        except OSError:
+            self.skipTest("a file system without direct reads")
+        self.addCleanup(os.close, file)
+        os.sync()
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+        with CachedMount(self.archive, self.cache, tier="memory") as mount:
+            self.staged(mount)
+            held = run("fincore", "--bytes", "--noheadings", "--output", "RES", self.archive).stdout
+        self.assertLess(int(held), 2 * UNIT)
+
     def test_hits_and_misses_add_up(self):
         with self.mount("--cache-size", str(3 * UNIT), tier="partial") as mount:
             wait_until(lambda: mount.stats()["cache"]["state"] == "full", "a full cache", HANG)
