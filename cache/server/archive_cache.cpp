@@ -20,8 +20,8 @@ using std::chrono::milliseconds;
 /// Before the mirror is read again to be sealed: nobody waits for that, and the readers of a first
 /// epoch need the processor.
 constexpr milliseconds kVerifyAfter{2000};
-/// Before staging begins: the mount reads the index first, in one or two units, which would
-/// otherwise share the store's bandwidth with as many others as may be in flight.
+/// The mount begins with its index, in one or two units. As long as it may be at that, what is
+/// staged is one unit at a time, lest the index get a small share of the store's bandwidth.
 constexpr milliseconds kIndexFirst{30};
 /// How long staging waits for hints that were announced: a client makes its mount ready meanwhile.
 constexpr milliseconds kHintsWithin{10'000};
@@ -106,7 +106,9 @@ void ArchiveCache::drop_unknown() {
 
 void ArchiveCache::opened(const CacheLimits& limits, bool hints_follow) {
   if (clients_++ > 0) return;
-  stage_after_ = Clock::now() + kIndexFirst + jitter(limits.jitter_ms);
+  const auto now = Clock::now();
+  stage_after_ = now + jitter(limits.jitter_ms);
+  one_by_one_until_ = now + kIndexFirst;
   if (hints_follow) hints_until_ = Clock::now() + kHintsWithin;
 }
 
@@ -309,6 +311,7 @@ std::optional<Work> ArchiveCache::next(Clock::time_point now, bool small) {
   if (clients_ == 0) return std::nullopt;
   if (auto work = prefetch(now)) return work;
   if (now < std::max(stage_after_, hints_until_)) return std::nullopt;
+  if (now < one_by_one_until_ && working_ > 0) return std::nullopt;
   if (auto work = stage()) return work;
   if (verifying_ || !is_verifiable() || now < verify_after_) return std::nullopt;
   verifying_ = true;

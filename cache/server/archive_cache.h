@@ -186,8 +186,8 @@ class ArchiveCache {
   Unit present_ = 0;                          ///< units in the mirror
   unsigned clients_ = 0, working_ = 0;
   std::uint64_t failed_hints_ = 0;  ///< bytes
-  Clock::time_point stage_after_{}, hints_until_{}, rest_of_hints_until_{}, verify_after_{},
-      collected_{}, gave_{};
+  Clock::time_point stage_after_{}, one_by_one_until_{}, hints_until_{}, rest_of_hints_until_{},
+      verify_after_{}, collected_{}, gave_{};
   std::chrono::milliseconds store_pause_;  ///< of staging, after the store's next failure
   bool store_fails_ = false;
   Rarely store_lines_, disk_lines_, damage_lines_;
