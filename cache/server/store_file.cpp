@@ -74,7 +74,7 @@ bool StoreFile::open_direct() {
 ssize_t StoreFile::read_some(std::uint64_t offset, std::span<std::byte> out) {
   if (may_read_direct(offset, out)) {
     const ssize_t n = ::pread(direct_.get(), out.data(), out.size(), static_cast<off_t>(offset));
-    if (n >= 0 || errno != EINVAL) return n;
+    if (n >= 0 || (errno != EINVAL && errno != EOPNOTSUPP)) return n;
     no_direct_ = true;  // It could be opened so, but not read.
   }
   return ::pread(fd_.get(), out.data(), out.size(), static_cast<off_t>(offset));
