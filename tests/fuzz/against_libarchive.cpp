@@ -66,7 +66,7 @@ bool has_data(struct archive* reader, struct archive_entry* entry) {
 
 std::map<std::string, Seen> read_all(ByteSpan archive) {
   const ThreadLocale locale(false);
-  const ArchiveHandle reader = new_archive();
+  const ArchiveHandle reader = *new_archive();
   support_formats(reader.get());
   archive_read_support_filter_gzip(reader.get());
   archive_read_support_filter_bzip2(reader.get());

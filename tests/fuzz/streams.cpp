@@ -118,7 +118,7 @@ void append_xz(Bytes& out, const std::vector<ByteSpan>& pieces, std::minstd_rand
 }  // namespace
 
 Bytes decoded_stream(ByteSpan stream, std::size_t most) {
-  const ArchiveHandle reader = new_archive();
+  const ArchiveHandle reader = *new_archive();
   archive_read_support_filter_gzip(reader.get());
   archive_read_support_filter_bzip2(reader.get());
   archive_read_support_filter_xz(reader.get());

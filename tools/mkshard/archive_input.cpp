@@ -155,7 +155,7 @@ Result<std::unique_ptr<DecodedInput>> DecodedInput::open(ArchiveFile& file) {
   return input;
 }
 
-DecodedInput::DecodedInput(ArchiveFile& file) : file_(file), raw_(new_archive()) {}
+DecodedInput::DecodedInput(ArchiveFile& file) : file_(file) {}
 
 DecodedInput::~DecodedInput() = default;
 
@@ -163,6 +163,7 @@ Result<void> DecodedInput::begin() {
   const auto head = file_.head();
   if (!head) return std::unexpected(head.error());
   compression_ = compression_of(*head);
+  SHARDFS_TRY(raw_, new_archive());
   if (GzipInput::knows(*head)) gzip_ = std::make_unique<GzipInput>(file_);
   struct archive* raw = raw_.get();
   ::archive_read_support_filter_all(raw);

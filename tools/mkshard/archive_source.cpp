@@ -227,7 +227,7 @@ Result<void> ArchiveSource::read_archive() {
         note_difference(file_->name(),
                         "modes and symlinks stand at the end of a zip, and are not known before; "
                         "to have them, pack it from a file"));
-  archive_ = new_archive();
+  SHARDFS_TRY(archive_, new_archive());
   support_formats(archive_.get());
   const int result = direct ? file_->attach(archive_.get()) : decoded_->attach(archive_.get());
   if (result < ARCHIVE_WARN) {

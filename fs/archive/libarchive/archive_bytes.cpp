@@ -21,13 +21,13 @@ constexpr std::string_view kZisofs("ZF\x10\x01pz", 6);
 }  // namespace
 
 int ArchiveBytes::attach(struct archive* a) {
-  ::archive_read_set_read_callback(a, &ArchiveBytes::read);
+  libarchive::archive_read_set_read_callback(a, &ArchiveBytes::read);
   if (stream_ == nullptr) {
-    ::archive_read_set_seek_callback(a, &ArchiveBytes::seek);
-    ::archive_read_set_skip_callback(a, &ArchiveBytes::skip);
+    libarchive::archive_read_set_seek_callback(a, &ArchiveBytes::seek);
+    libarchive::archive_read_set_skip_callback(a, &ArchiveBytes::skip);
   }
-  ::archive_read_set_callback_data(a, this);
-  return ::archive_read_open1(a);
+  libarchive::archive_read_set_callback_data(a, this);
+  return libarchive::archive_read_open1(a);
 }
 
 void ArchiveBytes::begin_header() {
@@ -105,7 +105,7 @@ void ArchiveBytes::go_to(std::uint64_t position) {
 la_ssize_t ArchiveBytes::read(struct archive* a, void* self, const void** buffer) {
   auto* input = static_cast<ArchiveBytes*>(self);
   if (!input->next()) {
-    ::archive_set_error(a, EIO, "%s", input->error_->message.c_str());
+    libarchive::archive_set_error(a, EIO, "%s", input->error_->message.c_str());
     return -1;
   }
   *buffer = input->block_.data();
@@ -127,7 +127,7 @@ la_int64_t ArchiveBytes::seek(struct archive* a, void* self, la_int64_t offset, 
   const auto here = static_cast<la_int64_t>(input->block_start_ + input->block_.size());
   const la_int64_t from = whence == SEEK_SET ? 0 : whence == SEEK_END ? size : here;
   if (offset < -from || offset > size - from) {
-    ::archive_set_error(a, EINVAL, "a place outside the archive");
+    libarchive::archive_set_error(a, EINVAL, "a place outside the archive");
     return ARCHIVE_FATAL;
   }
   input->go_to(static_cast<std::uint64_t>(from + offset));

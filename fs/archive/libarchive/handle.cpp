@@ -8,28 +8,29 @@ namespace shardfs {
 
 void support_formats(struct archive* a) {
   // All of libarchive's but mtree, which reads the files that the archive names, raw and empty.
-  ::archive_read_support_format_tar(a);
-  ::archive_read_support_format_gnutar(a);
-  ::archive_read_support_format_cpio(a);
-  ::archive_read_support_format_zip(a);
-  ::archive_read_support_format_7zip(a);
-  ::archive_read_support_format_rar(a);
-  ::archive_read_support_format_rar5(a);
-  ::archive_read_support_format_iso9660(a);
-  ::archive_read_support_format_xar(a);
-  ::archive_read_support_format_lha(a);
-  ::archive_read_support_format_cab(a);
-  ::archive_read_support_format_ar(a);
-  ::archive_read_support_format_warc(a);
+  libarchive::archive_read_support_format_tar(a);
+  libarchive::archive_read_support_format_gnutar(a);
+  libarchive::archive_read_support_format_cpio(a);
+  libarchive::archive_read_support_format_zip(a);
+  libarchive::archive_read_support_format_7zip(a);
+  libarchive::archive_read_support_format_rar(a);
+  libarchive::archive_read_support_format_rar5(a);
+  libarchive::archive_read_support_format_iso9660(a);
+  libarchive::archive_read_support_format_xar(a);
+  libarchive::archive_read_support_format_lha(a);
+  libarchive::archive_read_support_format_cab(a);
+  libarchive::archive_read_support_format_ar(a);
+  libarchive::archive_read_support_format_warc(a);
 }
 
 std::string archive_message(struct archive* a) {
-  const char* text = ::archive_error_string(a);
+  const char* text = libarchive::archive_error_string(a);
   return text != nullptr ? text : "libarchive does not say why; try: bsdtar -tf, or copy it again";
 }
 
-ArchiveHandle new_archive() {
-  ArchiveHandle a(::archive_read_new());
+Result<ArchiveHandle> new_archive() {
+  SHARDFS_CHECK(load_libarchive());
+  ArchiveHandle a(libarchive::archive_read_new());
   if (!a) throw std::bad_alloc();
   return a;
 }

@@ -4,20 +4,20 @@
 #include <memory>
 #include <string>
 
-#include <archive.h>
 #include <locale.h>
 
+#include "fs/archive/libarchive/library.h"
 #include "fs/base/result.h"
 
 namespace shardfs {
 
 struct CloseArchive {
-  void operator()(struct archive* a) const { ::archive_read_free(a); }
+  void operator()(struct archive* a) const { libarchive::archive_read_free(a); }
 };
 using ArchiveHandle = std::unique_ptr<struct archive, CloseArchive>;
 
-/// A new reader. Throws std::bad_alloc.
-[[nodiscard]] ArchiveHandle new_archive();
+/// A new reader. Unsupported without libarchive; throws std::bad_alloc.
+[[nodiscard]] Result<ArchiveHandle> new_archive();
 
 /// Has it know all of libarchive's formats but mtree, which reads the files that the archive names,
 /// raw and empty.

@@ -72,10 +72,10 @@ std::uint32_t id_by_name(std::uint16_t tag, const char* name) {
 /// In the kernel's order: by tag, then by id.
 std::vector<AclEntry> acl_entries(struct archive_entry* entry, int want) {
   std::vector<AclEntry> entries;
-  if (::archive_entry_acl_reset(entry, want) == 0) return entries;
+  if (libarchive::archive_entry_acl_reset(entry, want) == 0) return entries;
   int type = 0, permissions = 0, tag = 0, id = 0;
   const char* name = nullptr;
-  while (::archive_entry_acl_next(entry, want, &type, &permissions, &tag, &id, &name) ==
+  while (libarchive::archive_entry_acl_next(entry, want, &type, &permissions, &tag, &id, &name) ==
          ARCHIVE_OK) {
     const auto kind = linux_tag(tag);
     if (!kind) continue;
@@ -116,8 +116,8 @@ void add_xattrs(Member& member, struct archive_entry* entry, int format) {
   const char* raw = nullptr;
   const void* value = nullptr;
   std::size_t size = 0;
-  ::archive_entry_xattr_reset(entry);
-  while (::archive_entry_xattr_next(entry, &raw, &value, &size) == ARCHIVE_OK) {
+  libarchive::archive_entry_xattr_reset(entry);
+  while (libarchive::archive_entry_xattr_next(entry, &raw, &value, &size) == ARCHIVE_OK) {
     std::string name = xattr_name(raw, format);
     if (!is_kept_xattr(name) || has_xattr(member, name)) continue;
     const auto* bytes = static_cast<const std::byte*>(value);
@@ -130,7 +130,7 @@ void add_xattrs(Member& member, struct archive_entry* entry, int format) {
 
 /// With an ACL the mode's group bits are its mask; libarchive puts the owning group's rights there.
 std::uint32_t mode_of(struct archive_entry* entry) {
-  std::uint32_t mode = ::archive_entry_mode(entry);
+  std::uint32_t mode = libarchive::archive_entry_mode(entry);
   for (const AclEntry& one : acl_entries(entry, ARCHIVE_ENTRY_ACL_TYPE_ACCESS)) {
     if (one.tag == kMask) mode = (mode & ~070u) | static_cast<std::uint32_t>(one.permissions) << 3;
   }
@@ -178,34 +178,34 @@ Result<std::string> member_path(const char* raw, bool& stripped) {
 }
 
 const char* raw_path(struct archive_entry* entry) {
-  const char* path = ::archive_entry_pathname(entry);
-  if (path == nullptr) path = ::archive_entry_pathname_utf8(entry);
+  const char* path = libarchive::archive_entry_pathname(entry);
+  if (path == nullptr) path = libarchive::archive_entry_pathname_utf8(entry);
   return path != nullptr ? path : "";
 }
 
 Result<Member> member_of(struct archive_entry* entry, int format) {
   Member member;
-  const bool link = ::archive_entry_hardlink(entry) != nullptr;
+  const bool link = libarchive::archive_entry_hardlink(entry) != nullptr;
   member.mode = mode_of(entry);
   if (link) member.mode = S_IFREG | (member.mode & 07777);
-  const auto uid = to_id(::archive_entry_uid(entry));
-  const auto gid = to_id(::archive_entry_gid(entry));
+  const auto uid = to_id(libarchive::archive_entry_uid(entry));
+  const auto gid = to_id(libarchive::archive_entry_gid(entry));
   if (!uid || !gid) return fail(ErrorKind::Invalid, "an owner beyond 32 bits");
   member.uid = *uid;
   member.gid = *gid;
-  member.mtime = {::archive_entry_mtime(entry),
-                  static_cast<std::uint32_t>(::archive_entry_mtime_nsec(entry))};
+  member.mtime = {libarchive::archive_entry_mtime(entry),
+                  static_cast<std::uint32_t>(libarchive::archive_entry_mtime_nsec(entry))};
   member.hard_link = link;
   if (link) return member;
   if ((member.mode & S_IFMT) == 0) return fail(ErrorKind::Invalid, "an unknown type of file");
   if (member.is_symlink()) {
-    const char* text = ::archive_entry_symlink(entry);
-    if (text == nullptr) text = ::archive_entry_symlink_utf8(entry);
+    const char* text = libarchive::archive_entry_symlink(entry);
+    if (text == nullptr) text = libarchive::archive_entry_symlink_utf8(entry);
     member.link = text != nullptr ? text : "";
   }
   if (S_ISCHR(member.mode) || S_ISBLK(member.mode)) {
-    member.device_major = static_cast<std::uint32_t>(::archive_entry_rdevmajor(entry));
-    member.device_minor = static_cast<std::uint32_t>(::archive_entry_rdevminor(entry));
+    member.device_major = static_cast<std::uint32_t>(libarchive::archive_entry_rdevmajor(entry));
+    member.device_minor = static_cast<std::uint32_t>(libarchive::archive_entry_rdevminor(entry));
   }
   add_xattrs(member, entry, format);
   return member;
@@ -213,13 +213,13 @@ Result<Member> member_of(struct archive_entry* entry, int format) {
 
 std::vector<Hole> holes_of(struct archive_entry* entry, std::uint64_t size) {
   std::vector<Hole> holes;
-  if (::archive_entry_sparse_reset(entry) == 0) return holes;
+  if (libarchive::archive_entry_sparse_reset(entry) == 0) return holes;
   std::uint64_t at = 0;
   la_int64_t offset = 0, length = 0;
   const auto close_hole = [&](std::uint64_t end) {
     if (end > at) holes.push_back({at, end - at});
   };
-  while (::archive_entry_sparse_next(entry, &offset, &length) == ARCHIVE_OK) {
+  while (libarchive::archive_entry_sparse_next(entry, &offset, &length) == ARCHIVE_OK) {
     const auto start = std::min(static_cast<std::uint64_t>(offset), size);
     close_hole(start);
     at = std::max(at, std::min(start + static_cast<std::uint64_t>(length), size));

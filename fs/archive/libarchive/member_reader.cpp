@@ -9,7 +9,8 @@
 namespace shardfs {
 
 struct MemberReader::State {
-  explicit State(const ByteSource& source) : input(source, nullptr), archive(new_archive()) {}
+  State(const ByteSource& source, ArchiveHandle reader)
+      : input(source, nullptr), archive(std::move(reader)) {}
 
   ArchiveBytes input;
   ArchiveHandle archive;
@@ -25,7 +26,7 @@ Result<Bytes> read_data(struct archive* a, std::uint64_t most) {
     const void* part = nullptr;
     std::size_t size = 0;
     la_int64_t offset = 0;
-    const int result = ::archive_read_data_block(a, &part, &size, &offset);
+    const int result = libarchive::archive_read_data_block(a, &part, &size, &offset);
     if (result == ARCHIVE_EOF) return bytes;
     if (result != ARCHIVE_OK) return fail(ErrorKind::Corrupt, archive_message(a));
     const auto at = static_cast<std::uint64_t>(offset);
@@ -42,7 +43,8 @@ MemberReader::MemberReader(const ByteSource& source) : source_(source) {}
 MemberReader::~MemberReader() = default;
 
 Result<void> MemberReader::begin() {
-  state_ = std::make_unique<State>(source_);
+  SHARDFS_TRY(ArchiveHandle archive, new_archive());
+  state_ = std::make_unique<State>(source_, std::move(archive));
   support_formats(state_->archive.get());
   if (state_->input.attach(state_->archive.get()) >= ARCHIVE_WARN) return {};
   SHARDFS_CHECK(state_->input.check());
@@ -62,12 +64,12 @@ Result<void> MemberReader::read(std::uint64_t number, std::uint64_t most, const 
   while (state_->next <= number) {
     struct archive* a = state_->archive.get();
     struct archive_entry* entry = nullptr;
-    const int result = ::archive_read_next_header(a, &entry);
+    const int result = libarchive::archive_read_next_header(a, &entry);
     if (result < ARCHIVE_WARN || result == ARCHIVE_EOF || result == ARCHIVE_RETRY)
       return failed({ErrorKind::Corrupt, 0, archive_message(a)});
     const std::uint64_t here = state_->next++;
-    const auto size = static_cast<std::uint64_t>(::archive_entry_size(entry));
-    if (::archive_entry_filetype(entry) != AE_IFREG || size > most) continue;
+    const auto size = static_cast<std::uint64_t>(libarchive::archive_entry_size(entry));
+    if (libarchive::archive_entry_filetype(entry) != AE_IFREG || size > most) continue;
     auto bytes = read_data(a, size);
     if (bytes) {
       take(here, *std::move(bytes));

@@ -120,14 +120,15 @@ Result<ForeignFacts> Scan::run() {
     SHARDFS_CHECK(source_.read_at(kIsoMagicAt, magic));
     if (as_text(magic) == kIsoMagic) input_.look_for_zisofs();
   }
-  archive_ = new_archive();
+  SHARDFS_TRY(archive_, new_archive());
   support_formats(archive_.get());
   if (input_.attach(archive_.get()) < ARCHIVE_WARN) return failure();
   struct archive_entry* entry = nullptr;
   while (true) {
-    if (entry != nullptr && ::archive_read_data_skip(archive_.get()) < ARCHIVE_WARN)
+    if (entry != nullptr && libarchive::archive_read_data_skip(archive_.get()) < ARCHIVE_WARN)
       return failure();
-    const auto data_end = static_cast<std::uint64_t>(::archive_filter_bytes(archive_.get(), 0));
+    const auto data_end =
+        static_cast<std::uint64_t>(libarchive::archive_filter_bytes(archive_.get(), 0));
     const bool fits = data_end >= least_end_ && data_end - least_end_ < kTarBlock;
     if (format_ == "tar" && least_end_ != 0 && !fits)
       return fail(ErrorKind::Corrupt,
@@ -147,7 +148,7 @@ Result<ForeignFacts> Scan::run() {
 
 Result<bool> Scan::next(struct archive_entry*& entry) {
   input_.begin_header();
-  const int result = ::archive_read_next_header(archive_.get(), &entry);
+  const int result = libarchive::archive_read_next_header(archive_.get(), &entry);
   input_.end_header();
   if (result < ARCHIVE_WARN || result == ARCHIVE_RETRY) return failure();
   if (format_.empty() && result != ARCHIVE_EOF) SHARDFS_CHECK(note_format());
@@ -155,12 +156,13 @@ Result<bool> Scan::next(struct archive_entry*& entry) {
 }
 
 Result<void> Scan::note_format() {
-  const int format = ::archive_format(archive_.get()) & ARCHIVE_FORMAT_BASE_MASK;
+  const int format = libarchive::archive_format(archive_.get()) & ARCHIVE_FORMAT_BASE_MASK;
   const auto* known = std::ranges::find(kFormats, format, &Format::number);
   if (known == std::end(kFormats) || (stream_ != nullptr && !known->has_places))
     return fail(ErrorKind::Unsupported,
                 fmt::format("{}: a {} archive cannot be read in place; try: mkshard {} -o NEW.tar",
-                            source_.name(), ::archive_format_name(archive_.get()), source_.name()));
+                            source_.name(), libarchive::archive_format_name(archive_.get()),
+                            source_.name()));
   format_ = known->name;
   has_places_ = known->has_places;
   if (format == ARCHIVE_FORMAT_7ZIP) {
@@ -174,8 +176,9 @@ Result<void> Scan::note_format() {
 
 void Scan::fix_time(Member& member) const {
   const bool suspect = member.mtime.seconds <= 0 && member.mtime.nanoseconds > 0;
-  if (!suspect || ::archive_format(archive_.get()) != ARCHIVE_FORMAT_TAR_PAX_INTERCHANGE) return;
-  const auto position = ::archive_read_header_position(archive_.get());
+  if (!suspect || libarchive::archive_format(archive_.get()) != ARCHIVE_FORMAT_TAR_PAX_INTERCHANGE)
+    return;
+  const auto position = libarchive::archive_read_header_position(archive_.get());
   if (const auto time = input_.pax_mtime(static_cast<std::uint64_t>(position)))
     member.mtime = *time;
 }
@@ -185,16 +188,16 @@ Result<void> Scan::take(struct archive_entry* entry) {
   const std::string raw = raw_path(entry);
   auto path = normalized_path(raw);
   // An ar has files only, and says nothing of it.
-  if (format_ == "ar" && ::archive_entry_filetype(entry) == 0)
-    ::archive_entry_set_filetype(entry, AE_IFREG);
-  auto member = member_of(entry, ::archive_format(archive_.get()));
+  if (format_ == "ar" && libarchive::archive_entry_filetype(entry) == 0)
+    libarchive::archive_entry_set_filetype(entry, AE_IFREG);
+  auto member = member_of(entry, libarchive::archive_format(archive_.get()));
   if (!path || !member) {
     layout_.leave_out(raw + ": " + (path ? member.error().message : path.error().message));
     return {};
   }
   member->path = *std::move(path);
   fix_time(*member);
-  const bool linked = format_ == "cpio" && ::archive_entry_nlink(entry) > 1;
+  const bool linked = format_ == "cpio" && libarchive::archive_entry_nlink(entry) > 1;
   if (member->hard_link) return take_link(entry, *std::move(member));
   if (!member->is_regular()) {
     layout_.add_member(*member);
@@ -208,7 +211,8 @@ Result<void> Scan::take(struct archive_entry* entry) {
   for (const Hole& hole : data.holes) least_end_ -= hole.length;
   is_unchecked_ = !data.holes.empty();
   // Solaris keeps the zeros of holes among the data.
-  const auto position = static_cast<std::uint64_t>(::archive_read_header_position(archive_.get()));
+  const auto position =
+      static_cast<std::uint64_t>(libarchive::archive_read_header_position(archive_.get()));
   if (!data.holes.empty() && input_.pax_has(position, "SUN.holesdata=")) {
     data.holes_there = true;
     least_end_ = data.offset + data.size;
@@ -218,7 +222,7 @@ Result<void> Scan::take(struct archive_entry* entry) {
     la_int64_t at = 0;
     int result = ARCHIVE_OK;
     while (result == ARCHIVE_OK)
-      result = ::archive_read_data_block(archive_.get(), &part, &part_size, &at);
+      result = libarchive::archive_read_data_block(archive_.get(), &part, &part_size, &at);
     if (result != ARCHIVE_EOF) return failure();
   }
   if (linked) {
@@ -232,10 +236,11 @@ Result<void> Scan::take(struct archive_entry* entry) {
 
 /// A member of which libarchive does not tell where its data are.
 Result<void> Scan::take_numbered(struct archive_entry* entry, Member member) {
-  if (::archive_entry_is_encrypted(entry) != 0)
+  if (libarchive::archive_entry_is_encrypted(entry) != 0)
     return fail(ErrorKind::Unsupported,
                 fmt::format("{}: {}: encrypted", source_.name(), member.path));
-  member.size = static_cast<std::uint64_t>(std::max<la_int64_t>(::archive_entry_size(entry), 0));
+  member.size =
+      static_cast<std::uint64_t>(std::max<la_int64_t>(libarchive::archive_entry_size(entry), 0));
   if (member.size == 0) {
     layout_.add_member(member);
     return {};
@@ -298,7 +303,7 @@ std::uint64_t Scan::add_sevenzip(const SevenZipBlock& block) {
 
 // In a cpio any name of an inode may have the data, so they are added when all are there.
 Result<void> Scan::take_link(struct archive_entry* entry, Member member) {
-  auto target = normalized_path(::archive_entry_hardlink(entry));
+  auto target = normalized_path(libarchive::archive_entry_hardlink(entry));
   if (!target) {
     layout_.leave_out(member.path + ": a hard link to " + target.error().message);
     return {};
@@ -310,7 +315,7 @@ Result<void> Scan::take_link(struct archive_entry* entry, Member member) {
     return {};
   }
   inode->second.links.push_back(member);
-  if (::archive_entry_size(entry) == 0 || inode->second.data.size != 0) return {};
+  if (libarchive::archive_entry_size(entry) == 0 || inode->second.data.size != 0) return {};
   SHARDFS_TRY(inode->second.data, data_of(entry, member));
   inode->second.member.size = inode->second.data.size;
   return {};
@@ -318,14 +323,15 @@ Result<void> Scan::take_link(struct archive_entry* entry, Member member) {
 
 Result<Scan::Data> Scan::data_of(struct archive_entry* entry, const Member& member) {
   Data data;
-  data.offset = static_cast<std::uint64_t>(::archive_filter_bytes(archive_.get(), 0));
-  data.size = static_cast<std::uint64_t>(::archive_entry_size(entry));
+  data.offset = static_cast<std::uint64_t>(libarchive::archive_filter_bytes(archive_.get(), 0));
+  data.size = static_cast<std::uint64_t>(libarchive::archive_entry_size(entry));
   data.holes = holes_of(entry, data.size);
   std::uint64_t stored = data.size;
   for (const Hole& hole : data.holes) stored -= hole.length;
   const bool there = stream_ != nullptr ||
                      (data.offset <= source_.size() && stored <= source_.size() - data.offset);
-  if (!::archive_entry_size_is_set(entry) || ::archive_entry_size(entry) < 0 || !there)
+  if (!libarchive::archive_entry_size_is_set(entry) || libarchive::archive_entry_size(entry) < 0 ||
+      !there)
     return fail(ErrorKind::Corrupt, fmt::format("{}: {}: its data end behind the archive's end",
                                                 source_.name(), member.path));
   furthest_ = std::max(furthest_, data.offset + data.size);
@@ -385,7 +391,7 @@ void Scan::show_part() const {
 /// libarchive takes the end of the bytes for the end of a tar, too.
 void Scan::check_end(std::uint64_t data_end) {
   if (format_ != "tar") return;
-  const auto end = static_cast<std::uint64_t>(::archive_filter_bytes(archive_.get(), 0));
+  const auto end = static_cast<std::uint64_t>(libarchive::archive_filter_bytes(archive_.get(), 0));
   if (end < round_up(data_end, kTarBlock) + kTarBlock)
     layout_.leave_out("it ends without a tar's closing zeros and may have been cut");
 }
