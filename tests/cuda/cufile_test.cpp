@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdlib>
+#include <type_traits>
 
 #include <dlfcn.h>
 #include <gtest/gtest.h>
@@ -30,16 +31,16 @@ static_assert(cufile::kOpaqueFd == CU_FILE_HANDLE_TYPE_OPAQUE_FD);
 static_assert(cufile::kFirstError == CUFILEOP_BASE_ERR);
 static_assert(cufile::kInternalError == CU_FILE_INTERNAL_ERROR);
 static_assert(sizeof(CUfileHandle_t) == sizeof(void*));
-// The functions take what is passed: each would be called like this.
-[[maybe_unused]] void call_all(CUfileHandle_t handle, CUfileDescr_t* descriptor, void* base) {
-  CUfileError_t status = cuFileDriverOpen();
-  status = cuFileHandleRegister(&handle, descriptor);
-  status = cuFileBufRegister(static_cast<const void*>(base), std::size_t{}, int{});
-  status = cuFileBufDeregister(static_cast<const void*>(base));
-  const ssize_t got = cuFileRead(handle, base, std::size_t{}, off_t{}, off_t{});
-  cuFileHandleDeregister(handle);
-  static_cast<void>(status), static_cast<void>(got);
-}
+// The functions take what is passed, and give what is looked at.
+static_assert(std::is_invocable_r_v<CUfileError_t, decltype(cuFileDriverOpen)>);
+static_assert(std::is_invocable_r_v<CUfileError_t, decltype(cuFileHandleRegister), CUfileHandle_t*,
+                                    CUfileDescr_t*>);
+static_assert(std::is_invocable_v<decltype(cuFileHandleDeregister), CUfileHandle_t>);
+static_assert(std::is_invocable_r_v<CUfileError_t, decltype(cuFileBufRegister), const void*,
+                                    std::size_t, int>);
+static_assert(std::is_invocable_r_v<CUfileError_t, decltype(cuFileBufDeregister), const void*>);
+static_assert(std::is_invocable_r_v<ssize_t, decltype(cuFileRead), CUfileHandle_t, void*,
+                                    std::size_t, off_t, off_t>);
 #endif
 
 TEST(RealCuFile, RefusesWithoutADriver) {
