@@ -6,9 +6,10 @@ import re
 import signal
 import subprocess
 import unittest
+from pathlib import Path
 
 import odd_tree
-from mounted import Mount, MountTest
+from mounted import Mount, MountTest, needs_root
 from tools import SHARDFS, run, without_sanitizer
 
 
@@ -81,6 +82,18 @@ class Tool(MountTest):
             self.fails(2, command, self.dir / "fifo")
 
     # ------------------------------------------------------------------------------ ls
+
+    @needs_root
+    def test_shards_do_not_need_libarchive(self):
+        libraries = [Path(line.split()[-1]).resolve() for line in self.silent("/sbin/ldconfig", "-p").splitlines()
+                     if "libarchive.so" in line]
+        hidden = "".join(f"mount --bind /dev/null '{library}' && " for library in set(libraries))
+        plain = self.dir / "plain.tar"
+        self.silent("tar", "-cf", plain, "-C", self.source, ".")
+        self.silent("unshare", "-m", "bash", "-c", hidden + f"exec '{SHARDFS}' verify '{self.shard}'")
+        refused = run("unshare", "-m", "bash", "-c", hidden + f"exec '{SHARDFS}' info '{plain}'")
+        self.assertEqual((refused.returncode, refused.stdout), (2, ""), refused.stderr)
+        self.assertRegex(refused.stderr, r"\Ashardfs: [^\n]*libarchive[^\n]+; try: install it[^\n]+\n\Z")
 
     def test_ls(self):
         self.assertEqual(self.silent(SHARDFS, "ls", self.shard), "a.txt\ndir\nlink\n")
