@@ -66,8 +66,9 @@ bool StoreFile::open_direct() {
   const int flags = ::fcntl(fd_.get(), F_GETFL);
   if (flags < 0 || (flags & O_PATH) != 0 || (flags & O_ACCMODE) == O_WRONLY) return false;
   auto opened = reopen(fd_.get(), O_RDONLY | O_DIRECT | O_CLOEXEC, path_);
-  if (opened) direct_ = *std::move(opened);
-  return opened.has_value();
+  if (!opened) return false;
+  direct_ = *std::move(opened);
+  return true;
 }
 
 /// As pread().
