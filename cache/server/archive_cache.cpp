@@ -109,7 +109,7 @@ void ArchiveCache::opened(const CacheLimits& limits, bool hints_follow) {
   const auto now = Clock::now();
   stage_after_ = now + jitter(limits.jitter_ms);
   one_by_one_until_ = now + kIndexFirst;
-  if (hints_follow) hints_until_ = Clock::now() + kHintsWithin;
+  if (hints_follow) hints_until_ = now + kHintsWithin;
 }
 
 // ---- what clients ask ----

@@ -149,7 +149,7 @@ class LedgerWatch:
         self.thread.join()
 
     def _watch(self):
-        while not self.ending.wait(0.01):
+        while not self.ending.wait(0.001):
             openers = self.cache.ledger_openers()
             self.looks += 1
             self.seen += bool(openers)

@@ -81,8 +81,6 @@ class Tool(MountTest):
             self.fails(2, command, self.dir)
             self.fails(2, command, self.dir / "fifo")
 
-    # ------------------------------------------------------------------------------ ls
-
     @needs_root
     def test_shards_do_not_need_libarchive(self):
         libraries = [Path(line.split()[-1]).resolve() for line in self.silent("/sbin/ldconfig", "-p").splitlines()
@@ -94,6 +92,8 @@ class Tool(MountTest):
         refused = run("unshare", "-m", "bash", "-c", hidden + f"exec '{SHARDFS}' info '{plain}'")
         self.assertEqual((refused.returncode, refused.stdout), (2, ""), refused.stderr)
         self.assertRegex(refused.stderr, r"\Ashardfs: [^\n]*libarchive[^\n]+; try: install it[^\n]+\n\Z")
+
+    # ------------------------------------------------------------------------------ ls
 
     def test_ls(self):
         self.assertEqual(self.silent(SHARDFS, "ls", self.shard), "a.txt\ndir\nlink\n")
