@@ -13,6 +13,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#ifdef __has_feature  // clang's way to say so
+#if __has_feature(thread_sanitizer)
+#define __SANITIZE_THREAD__ 1
+#endif
+#endif
+
 namespace shardfs {
 
 Result<void> own_descriptors(std::optional<int> keep) {

@@ -48,18 +48,18 @@ TEST(Escape, TakesTheLeastFreeValue) {
 }
 
 TEST(IndexRuns, RecordsStayUnderAMillionBytes) {
-  EXPECT_EQ(comment_record_size(escaped_size(kChunkBytes)), 999'616u);
-  EXPECT_EQ(IndexRuns::header_size(kChunkBytes), 1'000'448u);
+  EXPECT_EQ(comment_record_size(escaped_size(kIndexChunkBytes)), 999'616u);
+  EXPECT_EQ(IndexRuns::header_size(kIndexChunkBytes), 1'000'448u);
 }
 
 TEST(IndexRuns, TheTrailerCountsInTheLastRun) {
   EXPECT_EQ(IndexRuns::count_for(1), 1u);
-  EXPECT_EQ(IndexRuns::count_for(27 * kChunkBytes), 1u);
-  EXPECT_EQ(IndexRuns::count_for(27 * kChunkBytes + 1), 2u);
-  EXPECT_EQ(IndexRuns::count_for(28 * kChunkBytes), 2u);
-  EXPECT_EQ(IndexRuns::run_size(28 * kChunkBytes, 1), 0u);
-  EXPECT_EQ(IndexRuns::count_for(55 * kChunkBytes), 2u);
-  EXPECT_EQ(IndexRuns::count_for(55 * kChunkBytes + 1), 3u);
+  EXPECT_EQ(IndexRuns::count_for(27 * kIndexChunkBytes), 1u);
+  EXPECT_EQ(IndexRuns::count_for(27 * kIndexChunkBytes + 1), 2u);
+  EXPECT_EQ(IndexRuns::count_for(28 * kIndexChunkBytes), 2u);
+  EXPECT_EQ(IndexRuns::run_size(28 * kIndexChunkBytes, 1), 0u);
+  EXPECT_EQ(IndexRuns::count_for(55 * kIndexChunkBytes), 2u);
+  EXPECT_EQ(IndexRuns::count_for(55 * kIndexChunkBytes + 1), 3u);
 }
 
 /// Writes `index` as header runs with gaps between them.
@@ -69,7 +69,7 @@ Bytes in_runs(const Bytes& index, std::vector<std::uint64_t>& starts) {
   for (std::uint64_t r = 0; r < IndexRuns::count_for(index.size()); ++r) {
     starts.push_back(archive.size());
     for (std::uint64_t i = 0; i < kHeadersInRow && !rest.empty(); ++i) {
-      const ByteSpan chunk = rest.first(std::min<std::size_t>(rest.size(), kChunkBytes));
+      const ByteSpan chunk = rest.first(std::min<std::size_t>(rest.size(), kIndexChunkBytes));
       const Bytes header = encode_index_header(chunk);
       EXPECT_EQ(header.size(), IndexRuns::header_size(chunk.size()));
       archive.insert(archive.end(), header.begin(), header.end());
@@ -84,8 +84,9 @@ Bytes in_runs(const Bytes& index, std::vector<std::uint64_t>& starts) {
 TEST(IndexStorage, AnyRangeComesOutOfTheRuns) {
   std::mt19937 random(3);
   for (const std::size_t size :
-       {std::size_t{1}, std::size_t{5000}, std::size_t{kChunkBytes}, std::size_t{kChunkBytes + 1},
-        std::size_t{28 * kChunkBytes}, std::size_t{29 * kChunkBytes + 77}}) {
+       {std::size_t{1}, std::size_t{5000}, std::size_t{kIndexChunkBytes},
+        std::size_t{kIndexChunkBytes + 1}, std::size_t{28 * kIndexChunkBytes},
+        std::size_t{29 * kIndexChunkBytes + 77}}) {
     const Bytes index = noise(size, static_cast<unsigned>(size));
     std::vector<std::uint64_t> starts;
     const TemporaryFile archive(in_runs(index, starts));

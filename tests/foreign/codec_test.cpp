@@ -18,8 +18,13 @@
 #include <gtest/gtest.h>
 #include <zlib.h>
 
+#include "tests/foreign/files.h"
+
 namespace shardfs {
 namespace {
+
+using testing::read_file;
+using testing::write_file;
 
 using ::testing::HasSubstr;
 
@@ -62,17 +67,8 @@ class CodecTest : public ::testing::Test {
   static bool has(const std::string& tool) {
     return std::system(("command -v " + tool + " > /dev/null").c_str()) == 0;
   }
-  void put(const std::string& name, const Bytes& bytes) const {
-    std::ofstream file(dir_ / name, std::ios::binary);
-    file.write(reinterpret_cast<const char*>(bytes.data()),
-               static_cast<std::streamsize>(bytes.size()));
-  }
-  [[nodiscard]] Bytes get(const std::string& name) const {
-    std::ifstream file(dir_ / name, std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(file), {}};
-    const ByteSpan bytes = as_bytes(text);
-    return {bytes.begin(), bytes.end()};
-  }
+  void put(const std::string& name, const Bytes& bytes) const { write_file(dir_ / name, bytes); }
+  [[nodiscard]] Bytes get(const std::string& name) const { return read_file(dir_ / name); }
   void run(const std::string& command) const {
     const std::string line = fmt::format("cd '{}' && {}", dir_.string(), command);
     ASSERT_EQ(std::system(("bash -c \"" + line + "\"").c_str()), 0) << command;

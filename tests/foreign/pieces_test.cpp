@@ -13,6 +13,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/foreign/files.h"
+
 namespace shardfs {
 namespace {
 
@@ -34,44 +36,45 @@ std::vector<Piece> cut(std::uint64_t begin, ByteSpan stream, std::size_t step, b
 
 void expect_pieces(const std::vector<Piece>& pieces, ByteSpan stream, std::uint64_t first,
                    std::uint64_t end) {
-  std::uint64_t at = first * kPieceBytes;
+  std::uint64_t at = first * kDecodedPieceBytes;
   for (const Piece& piece : pieces) {
     EXPECT_EQ(piece->position, at);
-    const ByteSpan wanted = stream.subspan(at, std::min(kPieceBytes, stream.size() - at));
-    EXPECT_TRUE(std::ranges::equal(piece->bytes, wanted));
+    const ByteSpan wanted = stream.subspan(at, std::min(kDecodedPieceBytes, stream.size() - at));
+    EXPECT_TRUE(testing::same(piece->bytes, wanted));
     at += piece->bytes.size();
   }
   EXPECT_EQ(at, end);
 }
 
 TEST(PieceCutter, GivesWholePiecesHoweverTheyPass) {
-  const Bytes stream = random_bytes(3 * kPieceBytes + 1000);
-  for (const std::size_t step : {std::size_t{777}, std::size_t{kPieceBytes}, stream.size()})
-    expect_pieces(cut(0, stream, step, false), stream, 0, 3 * kPieceBytes);
+  const Bytes stream = random_bytes(3 * kDecodedPieceBytes + 1000);
+  for (const std::size_t step : {std::size_t{777}, std::size_t{kDecodedPieceBytes}, stream.size()})
+    expect_pieces(cut(0, stream, step, false), stream, 0, 3 * kDecodedPieceBytes);
 }
 
 TEST(PieceCutter, TheLastPieceIsShorter) {
-  const Bytes stream = random_bytes(2 * kPieceBytes + 1000);
+  const Bytes stream = random_bytes(2 * kDecodedPieceBytes + 1000);
   expect_pieces(cut(0, stream, 5000, true), stream, 0, stream.size());
-  expect_pieces(cut(0, ByteSpan(stream).first(2 * kPieceBytes), 5000, true), stream, 0,
-                2 * kPieceBytes);
+  expect_pieces(cut(0, ByteSpan(stream).first(2 * kDecodedPieceBytes), 5000, true), stream, 0,
+                2 * kDecodedPieceBytes);
 }
 
 TEST(PieceCutter, BeginsAtTheNextPiece) {
-  const Bytes stream = random_bytes(3 * kPieceBytes);
-  expect_pieces(cut(kPieceBytes / 2, stream, 10'000, true), stream, 1, stream.size());
+  const Bytes stream = random_bytes(3 * kDecodedPieceBytes);
+  expect_pieces(cut(kDecodedPieceBytes / 2, stream, 10'000, true), stream, 1, stream.size());
 }
 
 TEST(PieceCutter, APieceWithAGapIsNone) {
-  const Bytes stream = random_bytes(3 * kPieceBytes);
+  const Bytes stream = random_bytes(3 * kDecodedPieceBytes);
   std::vector<Piece> pieces;
   PieceCutter cutter([&](Piece piece) { pieces.push_back(std::move(piece)); });
   const ByteSpan bytes = stream;
-  cutter.pass(0, bytes.first(kPieceBytes - 10));
-  cutter.pass(kPieceBytes - 5, bytes.subspan(kPieceBytes - 5, kPieceBytes + 5));
-  cutter.pass(2 * kPieceBytes + 5, bytes.subspan(2 * kPieceBytes + 5));
+  cutter.pass(0, bytes.first(kDecodedPieceBytes - 10));
+  cutter.pass(kDecodedPieceBytes - 5,
+              bytes.subspan(kDecodedPieceBytes - 5, kDecodedPieceBytes + 5));
+  cutter.pass(2 * kDecodedPieceBytes + 5, bytes.subspan(2 * kDecodedPieceBytes + 5));
   cutter.finish(stream.size());
-  expect_pieces(pieces, stream, 1, 2 * kPieceBytes);
+  expect_pieces(pieces, stream, 1, 2 * kDecodedPieceBytes);
 }
 
 /// A source that keeps pieces, when it is let.
@@ -117,7 +120,7 @@ class Shelf final : public ByteSource {
 
 Piece piece_at(std::uint64_t number) {
   auto piece = std::make_shared<DecodedBlock>();
-  piece->position = number * kPieceBytes;
+  piece->position = number * kDecodedPieceBytes;
   piece->bytes = Bytes(3, static_cast<std::byte>(number));
   return piece;
 }
@@ -132,7 +135,7 @@ TEST(PieceKeeper, KeepsAllWhereItMayWait) {
   const auto kept = shelf.kept();
   ASSERT_EQ(kept.size(), kMany);
   for (std::uint64_t n = 0; n < kMany; ++n)
-    EXPECT_EQ(kept.at(n * kPieceBytes), piece_at(n)->bytes) << n;
+    EXPECT_EQ(kept.at(n * kDecodedPieceBytes), piece_at(n)->bytes) << n;
 }
 
 TEST(PieceKeeper, DropsWhatItCannotKeepAtOnce) {

@@ -14,6 +14,7 @@
 #include "fs/archive/sevenzip/header.h"
 #include "fs/archive/sevenzip/places.h"
 #include "tests/archive/packed.h"
+#include "tests/foreign/files.h"
 #include "tests/foreign/memory_source.h"
 
 namespace shardfs::testing {
@@ -65,9 +66,7 @@ class SevenZip : public ::testing::Test {
         fmt::format("cd '{}' && {} a -bd -snl {} ../t.7z {} >/dev/null 2>&1 </dev/null",
                     (root_ / "tree").string(), seven_zip(), options, files);
     if (std::system(command.c_str()) != 0) throw std::runtime_error(command);
-    std::ifstream in(root_ / "t.7z", std::ios::binary);
-    const std::string text(std::istreambuf_iterator<char>(in), {});
-    return {as_bytes(text).begin(), as_bytes(text).end()};
+    return read_file(root_ / "t.7z");
   }
 
   static std::unique_ptr<Archive> open(const std::shared_ptr<MemorySource>& source) {

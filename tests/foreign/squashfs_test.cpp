@@ -28,6 +28,7 @@
 #include "fs/archive/foreign/layout.h"
 #include "fs/archive/squashfs/scan.h"
 #include "fs/base/byte_source.h"
+#include "tests/foreign/files.h"
 #include "tests/foreign/memory_source.h"
 
 namespace shardfs {
@@ -35,6 +36,8 @@ namespace {
 
 namespace fs = std::filesystem;
 using ::testing::HasSubstr;
+using testing::read_file;
+using testing::write_file;
 
 class TemporaryFolder {
  public:
@@ -59,19 +62,6 @@ bool run(const std::string& command) {
 
 bool make_image(const std::string& from, const std::string& image, const std::string& options) {
   return run("mksquashfs " + from + " " + image + " -noappend -no-progress " + options);
-}
-
-Bytes contents(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  Bytes bytes(fs::file_size(path));
-  in.read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-  return bytes;
-}
-
-void write_file(const std::string& path, ByteSpan bytes) {
-  std::ofstream(path, std::ios::binary)
-      .write(reinterpret_cast<const char*>(bytes.data()),
-             static_cast<std::streamsize>(bytes.size()));
 }
 
 Bytes noise(std::size_t size, unsigned seed) {
@@ -417,7 +407,7 @@ TEST_F(SquashfsTest, LzmaIsNotSupportedAndNamed) {
   NEEDS("mksquashfs");
   if (!run("mksquashfs -help 2>&1 | grep -qw lzma")) GTEST_SKIP() << "mksquashfs without lzma";
   ASSERT_TRUE(make_image(tree_, image(), "-comp lzma"));
-  expect_error(scan_bytes(contents(image())), ErrorKind::Unsupported, "compressed with lzma");
+  expect_error(scan_bytes(read_file(image())), ErrorKind::Unsupported, "compressed with lzma");
 }
 
 // ---- What a scan costs.
@@ -537,8 +527,8 @@ class HostileTest : public ::testing::Test {
     set_time("/symlink", kLink);
     ASSERT_TRUE(make_image(tree, folder_ / "plain", "-noI -noD -noF -noX -b 4096"));
     ASSERT_TRUE(make_image(tree, folder_ / "packed", "-comp gzip -b 4096"));
-    plain_ = contents(folder_ / "plain");
-    packed_ = contents(folder_ / "packed");
+    plain_ = read_file(folder_ / "plain");
+    packed_ = read_file(folder_ / "packed");
     for (const Bytes& image : {plain_, packed_}) ASSERT_TRUE(scan_bytes(image));
   }
 

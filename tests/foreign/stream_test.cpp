@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "fs/archive/foreign/block_table.h"
+#include "tests/foreign/files.h"
 
 namespace shardfs::testing {
 namespace {
@@ -44,17 +45,8 @@ class Workshop {
   bool has(const std::string& tool) const { return run("command -v " + tool + " >/dev/null") == 0; }
 
   std::string path(const std::string& name) const { return path_ / name; }
-  void write(const std::string& name, ByteSpan bytes) const {
-    std::ofstream(path_ / name, std::ios::binary)
-        .write(reinterpret_cast<const char*>(bytes.data()),
-               static_cast<std::streamsize>(bytes.size()));
-  }
-  Bytes read(const std::string& name) const {
-    Bytes bytes(std::filesystem::file_size(path_ / name));
-    std::ifstream(path_ / name, std::ios::binary)
-        .read(reinterpret_cast<char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    return bytes;
-  }
+  void write(const std::string& name, ByteSpan bytes) const { write_file(path_ / name, bytes); }
+  Bytes read(const std::string& name) const { return read_file(path_ / name); }
 
  private:
   std::filesystem::path path_;
@@ -148,7 +140,7 @@ std::vector<ForeignBlock> check_blocks(LayoutBuilder& layout, ByteSpan file, Byt
     const auto size = decode_block(block->coder, packed, out, inside ? &start : nullptr);
     EXPECT_TRUE(size) << size.error().message;
     EXPECT_EQ(size.value_or(0), block->length);
-    EXPECT_TRUE(std::ranges::equal(out, decoded.subspan(position, block->length)));
+    EXPECT_TRUE(same(out, decoded.subspan(position, block->length)));
     position += block->length;
     blocks.push_back(*block);
     if (::testing::Test::HasFailure()) break;
@@ -359,7 +351,7 @@ TEST_P(Compressed, GivesWhatTheToolDecodes) {
   ASSERT_TRUE(decoded) << decoded.error().message;
   EXPECT_EQ(decoded->name, c.method);
   EXPECT_EQ(decoded->access, c.access);
-  ASSERT_TRUE(decoded->bytes == expected);
+  ASSERT_TRUE(same(decoded->bytes, expected));
   const auto blocks = check_blocks(layout, file, expected);
   EXPECT_GE(blocks.size(), c.least);
   EXPECT_LE(blocks.size(), c.most);
@@ -432,7 +424,7 @@ open("out", "wb").write(header + packer.compress(data) + packer.flush() + traile
   ASSERT_EQ(shop.run("/usr/bin/python3 script; gzip -dc <out >expected; cmp in expected"), 0);
   const auto decoded = decode_file(shop.path("out"));
   ASSERT_TRUE(decoded) << decoded.error().message;
-  EXPECT_TRUE(decoded->bytes == shop.read("in"));
+  EXPECT_TRUE(same(decoded->bytes, shop.read("in")));
   // The checksum of the header is looked at.
   Bytes bad = shop.read("out");
   bad[12] ^= std::byte{1};
@@ -462,7 +454,7 @@ TEST_P(Border, InsideAHeader) {
     shop.write("out", file);
     const auto decoded = decode_file(shop.path("out"));
     ASSERT_TRUE(decoded) << decoded.error().message;
-    EXPECT_TRUE(decoded->bytes == small);
+    EXPECT_TRUE(same(decoded->bytes, small));
   }
 
   Bytes file = shop.read("x");
@@ -492,7 +484,7 @@ TEST_P(Border, InsideAGzipHeaderOrTrailer) {
     ASSERT_EQ(shop.run("gzip -dc <out >expected"), 0);
     const auto decoded = decode_file(shop.path("out"));
     ASSERT_TRUE(decoded) << decoded.error().message;
-    EXPECT_TRUE(decoded->bytes == shop.read("expected"));
+    EXPECT_TRUE(same(decoded->bytes, shop.read("expected")));
   }
 }
 
@@ -659,7 +651,7 @@ TEST_P(Damaged, FlippedBitGivesNoOtherBytes) {
     bad[at % good_.size()] ^= std::byte(1u << random() % 8);
     const auto decoded = try_it(bad);
     if (decoded) {
-      ASSERT_TRUE(decoded->bytes == bytes_) << at;
+      ASSERT_TRUE(same(decoded->bytes, bytes_)) << at;
     } else {
       ++noticed;
     }
@@ -681,7 +673,7 @@ TEST(Stream, FlippedBitInALargeMemberIsNoticed) {
     const auto decoded = decode_file(shop.path("bad"));
     // Up to 7 bits behind the last block mean nothing.
     if (decoded) {
-      ASSERT_TRUE(decoded->bytes == bytes && at + 9 == good.size()) << at;
+      ASSERT_TRUE(same(decoded->bytes, bytes) && at + 9 == good.size()) << at;
     }
   }
 }
@@ -695,7 +687,7 @@ TEST_P(Damaged, OverwrittenStretchGivesNoOtherBytes) {
       bad[b] = std::byte(random());
     const auto decoded = try_it(bad);
     if (decoded) {
-      ASSERT_TRUE(decoded->bytes == bytes_) << at;
+      ASSERT_TRUE(same(decoded->bytes, bytes_)) << at;
     }
   }
 }

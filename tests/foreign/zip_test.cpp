@@ -15,6 +15,7 @@
 #include "fs/archive/zip/scan.h"
 #include "fs/base/checksum.h"
 #include "tests/archive/packed.h"
+#include "tests/foreign/files.h"
 #include "tests/foreign/memory_source.h"
 
 namespace shardfs::testing {
@@ -94,12 +95,6 @@ Listing list(const Archive& archive) {
   Listing listing;
   list(archive, kRoot, listing);
   return listing;
-}
-
-Bytes read_file(const std::filesystem::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  const std::string text(std::istreambuf_iterator<char>(in), {});
-  return {as_bytes(text).begin(), as_bytes(text).end()};
 }
 
 /// The same of a directory.

@@ -55,7 +55,7 @@ std::uint64_t hex_field(std::string_view text, std::string_view key) {
 /// checksum.
 std::uint64_t resign_run(Bytes& archive, std::uint64_t run, std::uint64_t size,
                          const Change& change) {
-  if (size == 0 || size > kChunkBytes || run >= archive.size()) return 0;
+  if (size == 0 || size > kIndexChunkBytes || run >= archive.size()) return 0;
   const auto place = IndexRuns(size, {run}).value(0);
   if (place.position > archive.size() || place.size > archive.size() - place.position) return 0;
   Bytes index(size);

@@ -1,5 +1,7 @@
-"""The arrows between folders point down: reads every #include and fails on one that does not."""
+"""The arrows between folders point down, and no two headers give one name to two things: reads every
+#include and what headers define, and fails on what is not so."""
 
+import collections
 import os
 import re
 import tempfile
@@ -32,6 +34,11 @@ HEAVY = r"CLI/.*|nlohmann/json\.hpp|spdlog/.*|fmt/(ranges|chrono|std)\.h"
 
 SUFFIXES = (".h", ".cpp", ".cu", ".cuh")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
+
+# A constant or a type that a header defines, at the scope of a namespace. Two of one name are one to
+# the linker, which takes either for both: it tells nobody, and nobody notices where all is inlined.
+DEFINED = re.compile(r"^(?:inline constexpr [^=({]*\b(\w+)(?: = |\{)"
+                     r"|(?:class|struct|enum class) (?:\[\[nodiscard\]\] )?(\w+)(?: final)?(?: :[^:].*)? \{)")
 
 
 def below(layer):
@@ -92,9 +99,28 @@ def violations(root):
     return found
 
 
+def defined(root):
+    """(name, path) of all that headers define."""
+    for path in sources(root):
+        if path.endswith(".h"):
+            with open(os.path.join(root, path), encoding="utf-8") as file:
+                for match in filter(None, map(DEFINED.match, file)):
+                    yield match[1] or match[2], path
+
+
+def defined_twice(root):
+    where = collections.defaultdict(list)
+    for name, path in defined(root):
+        where[name].append(path)
+    return {name: paths for name, paths in where.items() if len(paths) > 1}
+
+
 class Layers(unittest.TestCase):
     def test_every_include_points_down(self):
         self.assertEqual(violations(ROOT), [])
+
+    def test_no_name_is_defined_twice(self):
+        self.assertEqual(defined_twice(ROOT), {})
 
     def test_reads_the_files_there_are(self):
         layers = {layer_of(path) for path in sources(ROOT)}
@@ -102,12 +128,14 @@ class Layers(unittest.TestCase):
             {"fs/base", "fs/tree", "fs/archive", "fs/dataset", "fs/mount", "tools"}, layers)
         self.assertIn("fs/base/result.h",
                       {header for _, _, header in includes(ROOT, "fs/archive/archive.h")})
+        self.assertLessEqual({"kPieceBytes", "kChunkBytes", "ByteSource", "Tier", "Dataset"},
+                             {name for name, _ in defined(ROOT)})
 
 
 class TheTestItself(unittest.TestCase):
     """Each rule fires on a tree that breaks it."""
 
-    def found_in(self, path, line):
+    def found_in(self, path, line, find=violations):
         with tempfile.TemporaryDirectory() as root:
             for name, text in [("fs/base/a.h", ""), ("fs/tree/b.h", '#include "fs/base/a.h"\n'),
                                ("fs/mount/c.h", ""), ("cache/d.h", ""), (path, line + "\n")]:
@@ -115,7 +143,7 @@ class TheTestItself(unittest.TestCase):
                 os.makedirs(os.path.dirname(full), exist_ok=True)
                 with open(full, "a", encoding="utf-8") as file:
                     file.write(text)
-            return violations(root)
+            return find(root)
 
     def assert_refused(self, path, line, what):
         found = self.found_in(path, line)
@@ -163,6 +191,14 @@ class TheTestItself(unittest.TestCase):
 
     def test_refuses_a_file_in_no_layer(self):
         self.assert_refused("fs/other/x.cpp", "", "lies in no layer")
+
+    def test_refuses_two_of_a_name(self):
+        for line in ("inline constexpr int kSize = 1;", "class Size final : public Base {",
+                     "inline constexpr std::array<int, 2> kSizes{1, 2};", "struct Size {",
+                     "enum class Size : int {"):
+            twice = self.found_in("fs/tree/x.h", line + "\n" + line, defined_twice)
+            self.assertEqual(list(twice.values()), [["fs/tree/x.h"] * 2], line)
+        self.assertEqual(self.found_in("fs/tree/x.h", "class X;\nclass X;", defined_twice), {})
 
 
 if __name__ == "__main__":

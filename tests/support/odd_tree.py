@@ -1,8 +1,8 @@
 """A directory tree that holds every oddity a file system can record, made the same way each time."""
 
 import os
+import random
 import stat
-import struct
 import sys
 
 NANOSECONDS = 123456789
@@ -20,14 +20,7 @@ def content(size: int, seed: int) -> bytes:
     if seed % 3 == 0:
         text = b"the same words over and over, line %d\n" % seed
         return (text * (size // len(text) + 1))[:size]
-    state = seed * 2654435761 % 2**32 or 1
-    words = bytearray()
-    for _ in range(min(size // 4 + 1, 16384)):
-        state ^= state << 13 & 0xFFFFFFFF
-        state ^= state >> 17
-        state ^= state << 5 & 0xFFFFFFFF
-        words += struct.pack("<I", state)
-    return (bytes(words) * (size // len(words) + 1))[:size]
+    return random.Random(seed).randbytes(size)
 
 
 def write(path: bytes, data: bytes, mode: int = 0o644) -> None:

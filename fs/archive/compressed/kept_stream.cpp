@@ -16,7 +16,7 @@ KeptStream::KeptStream(std::unique_ptr<DecodedStream> stream, const ByteSource& 
       cutter_([this](Piece piece) { take(std::move(piece)); }) {}
 
 void KeptStream::take(Piece piece) {
-  layout_.set_piece_sum(piece->position / kPieceBytes, checksum64(piece->bytes));
+  layout_.set_piece_sum(piece->position / kDecodedPieceBytes, checksum64(piece->bytes));
   const bool is_fast = stream_->name() == "zst" || stream_->name() == "lz4";
   const bool is_deep = piece->position > block_begin_ + kMaxWhole;
   if (source_.keeps_decoded() && (!is_fast || is_deep))

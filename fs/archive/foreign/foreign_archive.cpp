@@ -229,7 +229,7 @@ bool ForeignArchive::is_kept(const ForeignBlock& block) const {
 Result<void> ForeignArchive::take_kept(const Request& request, std::uint64_t position,
                                        std::span<std::byte> out) const {
   while (!out.empty()) {
-    SHARDFS_TRY(const Piece decoded, piece(request, position / kPieceBytes));
+    SHARDFS_TRY(const Piece decoded, piece(request, position / kDecodedPieceBytes));
     const ByteSpan rest = ByteSpan(decoded->bytes).subspan(position - decoded->position);
     const ByteSpan part = rest.first(std::min(rest.size(), out.size()));
     if (part.empty()) return fail(ErrorKind::Corrupt, "index: data lie nowhere");
@@ -253,8 +253,8 @@ Result<Piece> ForeignArchive::piece(const Request& request, std::uint64_t number
 
 Result<Piece> ForeignArchive::make_piece(const Request& request, std::uint64_t number) const {
   auto made = std::make_shared<DecodedBlock>();
-  made->position = number * kPieceBytes;
-  made->bytes.resize(std::min(kPieceBytes, decoded_end_ - made->position));
+  made->position = number * kDecodedPieceBytes;
+  made->bytes.resize(std::min(kDecodedPieceBytes, decoded_end_ - made->position));
   const std::uint64_t sum = blocks_.piece_sum(number);
   DecodedPiece known;
   if (sum != 0)
@@ -272,7 +272,7 @@ Result<Piece> ForeignArchive::make_piece(const Request& request, std::uint64_t n
 
 /// What a cursor has passed is decoded already, whoever wants it next.
 void ForeignArchive::note_passed(const Piece& piece) const {
-  const std::uint64_t number = piece->position / kPieceBytes;
+  const std::uint64_t number = piece->position / kDecodedPieceBytes;
   const std::uint64_t sum = blocks_.piece_sum(number);
   if (cache_.find(kPiece | number) || (sum != 0 && checksum64(piece->bytes) != sum)) return;
   cache_.insert(kPiece | number, piece);
@@ -452,7 +452,7 @@ Result<void> ForeignArchive::take_streamed(const Request& request, std::uint64_t
   const std::lock_guard lock(cursors_mutex_);
   // Another reader may have passed it meanwhile.
   const std::uint64_t position = block.position + skip;
-  const auto known = cache_.find(kPiece | position / kPieceBytes);
+  const auto known = cache_.find(kPiece | position / kDecodedPieceBytes);
   if (known && position - known->position + out.size() <= known->bytes.size()) {
     std::ranges::copy(ByteSpan(known->bytes).subspan(position - known->position, out.size()),
                       out.begin());

@@ -10,16 +10,16 @@ namespace shardfs {
 void PieceCutter::pass(std::uint64_t position, ByteSpan bytes) {
   if (position != begin_ + piece_.size()) {
     piece_.clear();
-    begin_ = round_up(position, kPieceBytes);
+    begin_ = round_up(position, kDecodedPieceBytes);
     bytes = bytes.subspan(std::min<std::uint64_t>(begin_ - position, bytes.size()));
   }
   while (!bytes.empty()) {
-    piece_.reserve(kPieceBytes);
+    piece_.reserve(kDecodedPieceBytes);
     const auto part =
-        bytes.first(std::min<std::uint64_t>(kPieceBytes - piece_.size(), bytes.size()));
+        bytes.first(std::min<std::uint64_t>(kDecodedPieceBytes - piece_.size(), bytes.size()));
     append(piece_, part);
     bytes = bytes.subspan(part.size());
-    if (piece_.size() == kPieceBytes) give();
+    if (piece_.size() == kDecodedPieceBytes) give();
   }
 }
 
@@ -29,7 +29,7 @@ void PieceCutter::finish(std::uint64_t position) {
 
 void PieceCutter::give() {
   auto whole = std::make_shared<DecodedBlock>();
-  whole->position = std::exchange(begin_, begin_ + kPieceBytes);
+  whole->position = std::exchange(begin_, begin_ + kDecodedPieceBytes);
   whole->bytes = std::exchange(piece_, {});
   take_(std::move(whole));
 }

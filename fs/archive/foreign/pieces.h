@@ -17,7 +17,7 @@
 namespace shardfs {
 
 /// Pieces are cut at multiples of this position of the logical stream, bytes.
-inline constexpr std::uint64_t kPieceBytes = ByteSource::kMaxPiece;
+inline constexpr std::uint64_t kDecodedPieceBytes = ByteSource::kMaxPiece;
 
 using Piece = std::shared_ptr<const DecodedBlock>;
 

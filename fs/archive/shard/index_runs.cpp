@@ -15,7 +15,7 @@ constexpr std::uint64_t kCommentBytes = 9;  ///< " comment="
 std::uint64_t decimals(std::uint64_t n) { return std::to_string(n).size(); }
 
 std::uint64_t size_of_chunk(std::uint64_t index_size, std::uint64_t chunk) {
-  return std::min(kChunkBytes, index_size - chunk * kChunkBytes);
+  return std::min(kIndexChunkBytes, index_size - chunk * kIndexChunkBytes);
 }
 
 /// The least non-zero byte value that does not occur in at most 254 bytes.
@@ -66,7 +66,7 @@ std::uint64_t IndexRuns::run_size(std::uint64_t index_size, std::uint64_t r) {
   const std::uint64_t first = std::min(r * kHeadersInRow, chunks_for(index_size));
   const std::uint64_t last = std::min(first + kHeadersInRow, chunks_for(index_size));
   if (first == last) return 0;
-  return (last - first - 1) * header_size(kChunkBytes) +
+  return (last - first - 1) * header_size(kIndexChunkBytes) +
          header_size(size_of_chunk(index_size, last - 1));
 }
 
@@ -76,7 +76,8 @@ std::uint64_t IndexRuns::chunk_size(std::uint64_t chunk) const {
 
 IndexRuns::Range IndexRuns::header(std::uint64_t chunk) const {
   const std::uint64_t start = starts_[chunk / kHeadersInRow];
-  return {start + chunk % kHeadersInRow * header_size(kChunkBytes), header_size(chunk_size(chunk))};
+  return {start + chunk % kHeadersInRow * header_size(kIndexChunkBytes),
+          header_size(chunk_size(chunk))};
 }
 
 IndexRuns::Range IndexRuns::value(std::uint64_t chunk) const {

@@ -10,9 +10,9 @@
 
 namespace shardfs {
 
-inline constexpr std::uint64_t kChunkBytes = 995'680;  ///< of the index, per header
-inline constexpr std::uint64_t kHeadersInRow = 28;     ///< libarchive refuses 32
-inline constexpr std::uint64_t kEscapeUnit = 254;      ///< bytes that share one key
+inline constexpr std::uint64_t kIndexChunkBytes = 995'680;  ///< of the index, per header
+inline constexpr std::uint64_t kHeadersInRow = 28;          ///< libarchive refuses 32
+inline constexpr std::uint64_t kEscapeUnit = 254;           ///< bytes that share one key
 
 /// Bytes that `plain` bytes take when escaped.
 [[nodiscard]] constexpr std::uint64_t escaped_size(std::uint64_t plain) {
@@ -63,7 +63,7 @@ class IndexRuns {
 
  private:
   static std::uint64_t chunks_for(std::uint64_t index_size) {
-    return (index_size + kChunkBytes - 1) / kChunkBytes;
+    return (index_size + kIndexChunkBytes - 1) / kIndexChunkBytes;
   }
 
   std::uint64_t index_size_;

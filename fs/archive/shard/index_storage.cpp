@@ -12,7 +12,7 @@ namespace {
 /// One request for this much: a run of 28 chunks is four of them, and requests of some MiB are what
 /// parallel file systems serve best.
 constexpr std::uint64_t kChunksPerRequest = 7;
-constexpr std::uint64_t kRequest = kChunksPerRequest * kChunkBytes;
+constexpr std::uint64_t kRequest = kChunksPerRequest * kIndexChunkBytes;
 static_assert(kHeadersInRow % kChunksPerRequest == 0, "a request lies in one run");
 
 class PlainIndex final : public IndexStorage {
@@ -54,8 +54,8 @@ class IndexInRuns final : public IndexStorage {
 };
 
 Part IndexInRuns::part_at(std::uint64_t offset, std::uint64_t end) const {
-  const std::uint64_t chunk = offset / kChunkBytes;
-  const std::uint64_t start = chunk * kChunkBytes;
+  const std::uint64_t chunk = offset / kIndexChunkBytes;
+  const std::uint64_t start = chunk * kIndexChunkBytes;
   return {chunk, offset - start, std::min(end - start, runs_.chunk_size(chunk))};
 }
 
@@ -82,7 +82,8 @@ Result<std::uint64_t> IndexInRuns::read_some(std::uint64_t offset, std::span<std
                                              std::span<std::byte> buffer) const {
   const std::uint64_t end = std::min(offset + out.size(), (offset / kRequest + 1) * kRequest);
   const IndexRuns::Range first = place(part_at(offset, end));
-  const Part last_part = part_at(std::max(offset, (end - 1) / kChunkBytes * kChunkBytes), end);
+  const Part last_part =
+      part_at(std::max(offset, (end - 1) / kIndexChunkBytes * kIndexChunkBytes), end);
   const IndexRuns::Range last = place(last_part);
   const auto raw = buffer.first(last.position + last.size - first.position);
   SHARDFS_CHECK(source_.read_at(first.position, raw));
@@ -98,8 +99,8 @@ Result<std::uint64_t> IndexInRuns::read_some(std::uint64_t offset, std::span<std
 }
 
 Result<void> IndexInRuns::read(std::uint64_t offset, std::span<std::byte> out) const {
-  const std::uint64_t chunks = std::min(kChunksPerRequest, out.size() / kChunkBytes + 2);
-  PageBuffer buffer(chunks * IndexRuns::header_size(kChunkBytes));
+  const std::uint64_t chunks = std::min(kChunksPerRequest, out.size() / kIndexChunkBytes + 2);
+  PageBuffer buffer(chunks * IndexRuns::header_size(kIndexChunkBytes));
   while (!out.empty()) {
     SHARDFS_TRY(const std::uint64_t done, read_some(offset, out, buffer));
     offset += done;
@@ -124,7 +125,7 @@ Result<PageBuffer> read_index(const IndexStorage& storage, std::uint64_t offset,
   PageBuffer bytes(size);
   const std::span<std::byte> all(bytes);
   // The second half begins with a whole chunk.
-  const std::uint64_t middle = round_up(offset + size / 2, kChunkBytes);
+  const std::uint64_t middle = round_up(offset + size / 2, kIndexChunkBytes);
   Result<void> second;
   std::jthread other;
   std::size_t first = size;

@@ -100,7 +100,7 @@ Result<void> TarVerifier::check_window(std::uint64_t window) {
 
 /// An index header as a writer of this index writes it.
 Result<void> TarVerifier::check_chunk(std::uint64_t chunk) {
-  const Bytes plain = archive_.index_bytes(chunk * kChunkBytes, runs_.chunk_size(chunk));
+  const Bytes plain = archive_.index_bytes(chunk * kIndexChunkBytes, runs_.chunk_size(chunk));
   return compare(source(), runs_.header(chunk).position, encode_index_header(plain), "index",
                  findings_);
 }

@@ -216,7 +216,7 @@ Result<void> TarWriter::write_index(ByteSpan index, const Trailer& trailer,
                                     const std::vector<HeldBack>& held) {
   for (std::size_t r = 0; r < held.size(); ++r) {
     for (std::uint64_t i = 0; i < kHeadersInRow && !index.empty(); ++i) {
-      const ByteSpan chunk = index.first(std::min<std::size_t>(index.size(), kChunkBytes));
+      const ByteSpan chunk = index.first(std::min<std::size_t>(index.size(), kIndexChunkBytes));
       SHARDFS_CHECK(out_.write(encode_index_header(chunk)));
       index = index.subspan(chunk.size());
     }
