@@ -9,11 +9,11 @@
 #include <optional>
 #include <string_view>
 
-#include <dlfcn.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
 #include "cuda/cufile_abi.h"
+#include "fs/base/shared_library.h"
 
 namespace shardfs {
 namespace {
@@ -36,14 +36,6 @@ struct Functions {
   cufile::BufDeregister* buf_deregister = nullptr;
   cufile::Read* read = nullptr;
 };
-
-template <typename Function>
-Result<void> find(void* library, const char* name, Function*& function) {
-  function = reinterpret_cast<Function*>(::dlsym(library, name));
-  if (function == nullptr)
-    return fail(ErrorKind::Unsupported, fmt::format("cuFile: the library has no {}", name));
-  return {};
-}
 
 class LoadedCuFile final : public CuFile {
  public:
@@ -86,28 +78,30 @@ class LoadedCuFile final : public CuFile {
   Functions call_;
 };
 
+Result<Functions> find_functions(const std::string& name) {
+  SHARDFS_TRY(const SharedLibrary library, SharedLibrary::open(name));
+  Functions found;
+  SHARDFS_CHECK(library.find("cuFileDriverOpen", found.driver_open));
+  SHARDFS_CHECK(library.find("cuFileHandleRegister", found.handle_register));
+  SHARDFS_CHECK(library.find("cuFileHandleDeregister", found.handle_deregister));
+  SHARDFS_CHECK(library.find("cuFileBufRegister", found.buf_register));
+  SHARDFS_CHECK(library.find("cuFileBufDeregister", found.buf_deregister));
+  SHARDFS_CHECK(library.find("cuFileRead", found.read));
+  return found;
+}
+
 Result<std::shared_ptr<CuFile>> load(const std::string& name) {
   // Version 1.20 reads it for nvidia-fs, and where it is not there, as in some containers, for
   // ever.
   if (::access("/proc/modules", R_OK) != 0)
     return fail(ErrorKind::Unsupported, "cuFile: no /proc/modules, which it looks for drivers in");
-  void* const library = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) {
-    const char* const why = ::dlerror();
-    return fail(ErrorKind::Unsupported, fmt::format("cuFile: {}", why == nullptr ? name : why));
-  }
-  Functions functions;
-  SHARDFS_CHECK(find(library, "cuFileDriverOpen", functions.driver_open));
-  SHARDFS_CHECK(find(library, "cuFileHandleRegister", functions.handle_register));
-  SHARDFS_CHECK(find(library, "cuFileHandleDeregister", functions.handle_deregister));
-  SHARDFS_CHECK(find(library, "cuFileBufRegister", functions.buf_register));
-  SHARDFS_CHECK(find(library, "cuFileBufDeregister", functions.buf_deregister));
-  SHARDFS_CHECK(find(library, "cuFileRead", functions.read));
-  const auto status = functions.driver_open();
+  const auto functions = find_functions(name);
+  if (!functions) return fail(ErrorKind::Unsupported, "cuFile: " + functions.error().message);
+  const auto status = functions->driver_open();
   // The program, or a library of its, may have opened it.
   if (status.code != 0 && status.code != cufile::kDriverAlreadyOpen)
     return refused("its driver was", status);
-  return std::make_shared<LoadedCuFile>(functions);
+  return std::make_shared<LoadedCuFile>(*functions);
 }
 
 }  // namespace

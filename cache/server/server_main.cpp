@@ -23,6 +23,7 @@
 
 #include "cache/server/server.h"
 #include "cache/server/steps.h"
+#include "fs/base/crash.h"
 #include "fs/base/own_descriptors.h"
 
 namespace shardfs {
@@ -79,19 +80,14 @@ int crash_directory = -1;
 
 // LMDB ends a process that reads a damaged database in a quarter of all cases; the next server must
 // not read the same one again.
-void note_crash(int number) {
+void note_crash() {
   const int fd = ::openat(crash_directory, "crashed", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
   if (fd >= 0) ::close(fd);
-  ::raise(number);  // By now with its default action (SA_RESETHAND).
 }
 
 void watch_crashes(const CacheDirectory& directory) {
   crash_directory = directory.fd();
-  struct sigaction action = {};
-  action.sa_handler = note_crash;
-  action.sa_flags = static_cast<int>(SA_RESETHAND | SA_NODEFER);
-  for (const int number : {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE})
-    ::sigaction(number, &action, nullptr);
+  on_crash(note_crash);
 }
 
 std::string boot_id() {

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cerrno>
-#include <csignal>
 #include <vector>
 
 #include <fcntl.h>
@@ -15,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fs/base/crash.h"
 #include "fs/base/unique_fd.h"
 
 extern char** environ;  // NOLINT: POSIX has it nowhere else
@@ -91,17 +90,7 @@ const std::string* crash_directory = nullptr;
 std::uint64_t crash_device = 0;
 
 /// Calls only what may be called by a signal's handler (signal-safety(7)), and vfork.
-void unmount_and_crash(int number) {
-  static std::atomic_flag entered = ATOMIC_FLAG_INIT;
-  while (entered.test_and_set()) ::pause();  // Other threads that fail too.
-  // Whatever hangs: the end.
-  constexpr unsigned kMostSeconds = 2;
-  sigset_t alarm;
-  sigemptyset(&alarm);
-  sigaddset(&alarm, SIGALRM);
-  std::signal(SIGALRM, SIG_DFL);
-  ::pthread_sigmask(SIG_UNBLOCK, &alarm, nullptr);
-  ::alarm(kMostSeconds);
+void unmount_crashing() {
   const char* const directory = crash_directory->c_str();
   if (device_at(*crash_directory) == crash_device &&
       ::umount2(directory, UMOUNT_NOFOLLOW | MNT_DETACH) != 0) {
@@ -114,8 +103,6 @@ void unmount_and_crash(int number) {
     }
     if (child > 0) ::waitpid(child, nullptr, 0);
   }
-  std::signal(number, SIG_DFL);
-  ::raise(number);
 }
 
 }  // namespace
@@ -161,11 +148,7 @@ Result<UniqueFd> unmount_at_end(const std::string& directory, std::uint64_t devi
 void unmount_if_crashing(const std::string& directory, std::uint64_t device) {
   crash_directory = new std::string(directory);
   crash_device = device;
-  struct sigaction action = {};
-  action.sa_handler = unmount_and_crash;
-  action.sa_flags = SA_NODEFER;
-  for (const int number : {SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE})
-    ::sigaction(number, &action, nullptr);
+  on_crash(unmount_crashing);
 }
 
 }  // namespace shardfs

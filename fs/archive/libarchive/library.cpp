@@ -1,7 +1,6 @@
 #include "fs/archive/libarchive/library.h"
 
-#include <dlfcn.h>
-#include <fmt/format.h>
+#include "fs/base/shared_library.h"
 
 namespace shardfs {
 
@@ -13,19 +12,9 @@ SHARDFS_LIBARCHIVE(SHARDFS_DEFINE)
 
 namespace {
 
-std::unexpected<Error> missing() {
-  const char* why = ::dlerror();
-  return fail(ErrorKind::Unsupported,
-              fmt::format("{}; try: install it, for archives other than shards, zip and squashfs",
-                          why != nullptr ? why : SHARDFS_LIBARCHIVE_FILE));
-}
-
 Result<void> load() {
-  void* library = ::dlopen(SHARDFS_LIBARCHIVE_FILE, RTLD_NOW | RTLD_LOCAL);
-  if (library == nullptr) return missing();
-#define SHARDFS_FIND(name)                                                         \
-  libarchive::name = reinterpret_cast<decltype(&::name)>(::dlsym(library, #name)); \
-  if (libarchive::name == nullptr) return missing();
+  SHARDFS_TRY(const SharedLibrary library, SharedLibrary::open(SHARDFS_LIBARCHIVE_FILE));
+#define SHARDFS_FIND(name) SHARDFS_CHECK(library.find(#name, libarchive::name));
   SHARDFS_LIBARCHIVE(SHARDFS_FIND)
 #undef SHARDFS_FIND
   return {};
@@ -34,7 +23,12 @@ Result<void> load() {
 }  // namespace
 
 Result<void> load_libarchive() {
-  static const Result<void> loaded = load();
+  static const Result<void> loaded = [] {
+    auto done = load();
+    if (!done)
+      done.error().message += "; try: install it, for archives other than shards, zip and squashfs";
+    return done;
+  }();
   return loaded;
 }
 
