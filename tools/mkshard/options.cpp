@@ -1,6 +1,7 @@
 #include "tools/mkshard/options.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <charconv>
 
@@ -21,7 +22,13 @@ struct Raw {
   std::uint64_t align = 0;
   std::string order;
   std::string tar_mtime = "s";
+  std::vector<std::string> more;  ///< what stands behind SOURCE
 };
+
+/// Names of what other tools pack. An archive of ours by such a name would mislead whoever sees it.
+constexpr std::array<std::string_view, 12> kOtherSuffixes = {".zip",      ".7z",   ".tgz", ".gz",
+                                                             ".bz2",      ".xz",   ".lz4", ".zst",
+                                                             ".squashfs", ".sqfs", ".iso", ".cpio"};
 
 void add_format_options(CLI::App& app, Options& options, Raw& raw) {
   app.add_option("--level", options.shard.level)
@@ -29,7 +36,7 @@ void add_format_options(CLI::App& app, Options& options, Raw& raw) {
       ->check(CLI::Range(1, 22));
   add_size_option(app, "--frame-size", raw.frame_size, 4096, 16 << 20, "SHARDFS_FRAME_SIZE");
   add_size_option(app, "--align", raw.align, 0, kMaxAlign, "SHARDFS_ALIGN");
-  app.add_option("--threads", options.shard.threads)
+  app.add_option("-j,--threads", options.shard.threads)
       ->envname("SHARDFS_THREADS")
       ->check(CLI::Range(1u, kMostThreads));
   app.add_option("--tar-mtime", raw.tar_mtime)->check(CLI::IsMember({"s", "ns"}));
@@ -57,6 +64,8 @@ void add_flags(CLI::App& app, Options& options) {
 Result<Order> parse_order(const std::string& text) {
   constexpr std::string_view kShuffle = "shuffle:";
   if (text == "name") return OrderByName{};
+  if (text == "shuffle")
+    return fail(ErrorKind::Invalid, "--order shuffle: the seed is missing, as in shuffle:1");
   if (!text.starts_with(kShuffle)) return OrderListed{text};
   OrderShuffled shuffled;
   const char* end = text.data() + text.size();
@@ -65,14 +74,23 @@ Result<Order> parse_order(const std::string& text) {
   return fail(ErrorKind::Invalid, fmt::format("--order {}: the seed is not a number", text));
 }
 
-Result<void> check_output(Options& options) {
+Result<void> check_output(Options& options, const Raw& raw) {
   if (options.source.empty()) return fail(ErrorKind::Invalid, "SOURCE is missing");
+  if (!raw.more.empty()) {
+    return fail(ErrorKind::Invalid,
+                fmt::format("{}: there is one SOURCE, and -o names OUT", raw.more[0]));
+  }
   if (options.output.empty()) return fail(ErrorKind::Invalid, "-o OUT is missing");
   if (options.output == "-" || options.output.ends_with('/')) {
     return fail(ErrorKind::Invalid, fmt::format("-o {}: OUT must name a file", options.output));
   }
   if (options.output.ends_with(".tar")) options.container = Container::Tar;
   if (options.output.ends_with(".tar.zst")) options.container = Container::TarZst;
+  const auto ends_so = [&](std::string_view suffix) { return options.output.ends_with(suffix); };
+  if (!options.container && std::ranges::any_of(kOtherSuffixes, ends_so)) {
+    return fail(ErrorKind::Invalid,
+                fmt::format("-o {}: OUT is a .tar or a .tar.zst", options.output));
+  }
   return {};
 }
 
@@ -98,7 +116,7 @@ Result<void> finish(Options& options, const Raw& raw) {
   if (!raw.order.empty()) {
     SHARDFS_TRY(options.order, parse_order(raw.order));
   }
-  SHARDFS_CHECK(check_output(options));
+  SHARDFS_CHECK(check_output(options, raw));
   return check_combination(options);
 }
 
@@ -111,6 +129,7 @@ Result<Options> parse_options(std::span<const std::string> args) {
   options.shard.threads = default_threads();
   app.set_help_flag();
   app.add_option("SOURCE", options.source);
+  app.add_option("MORE", raw.more);
   app.add_option("-o,--output", options.output);
   add_format_options(app, options, raw);
   add_selection_options(app, options, raw);
@@ -139,7 +158,7 @@ first 16 MiB of data shrink by a tenth or more, otherwise .tar.
   --level N             zstd level, 1 to 22 (3)
   --frame-size SIZE     tar bytes in a compressed frame, 4K to 16M (64K)
   --align SIZE          .tar: data of files of 64K and more at multiples of SIZE
-  --threads N           threads that read and compress (the CPUs, at most 16)
+  -j, --threads N       threads that read and compress (the CPUs, at most 16)
   --tar-mtime s|ns      ns: nanoseconds in tar headers too, not only the index
   --order ORDER         of a directory's files: name, shuffle:SEED, or a file
                         that lists paths; the rest follows by name (name)
