@@ -155,8 +155,8 @@ class Commands(MountTest):
             self.assertEqual(self.store.stats()["requests"], before)
 
     def test_warm_tells_what_could_not_be_read(self):
+        self.store.fail(errno.EIO, offset=4 * UNIT, length=UNIT)
         with self.mount("--store-timeout", "1s") as mount:
-            self.store.fail(errno.EIO, offset=4 * UNIT, length=UNIT)
             result = run(SHARDFS, "warm", "--wait", mount.path)
             self.assertEqual(result.returncode, 2, result.stderr)
             self.assertIn("not all of it could be read", result.stderr)

@@ -158,8 +158,8 @@ for delay in range(1, 400):
 assert raised > 20 and read > 20, (raised, read)
 # One that closes it meanwhile.
 signal.signal(signal.SIGALRM, lambda number, frame: data.close())
-signal.setitimer(signal.ITIMER_REAL, 1e-3)
 pending = data.submit(paths, out)
+signal.setitimer(signal.ITIMER_REAL, 1e-3)
 pending.wait()
 """, self.pack(self.source))
 
