@@ -467,7 +467,8 @@ class CommandLineTest(PackingTest):
             ([self.source, "-o", out, "--order=shuffle:"], "seed"), ([self.source, "-o", out, "--order=shuffle:x"], "seed"),
             ([self.source, "-o", out, "--tar-mtime=ms"], "--tar-mtime"), ([self.source, "-o", out, "-0"], "-0"),
             ([self.source, "-o", "-"], "must name a file"), ([self.source, "-o", f"{self.out}/"], "must name a file"),
-            ([self.source, self.source, "-o", out], "-o names OUT"), ([self.source, out], "-o names OUT"),
+            ([self.source, self.source, "-o", out], "source"), ([self.source, self.source, "-o", out], "-o names OUT"),
+            ([self.source, out], "-o names OUT"),
             ([self.source, "-o", out, "--order=shuffle"], "shuffle:1"), ([self.source, "-o", out, "-j", "x"], "--threads"),
             *(([self.source, "-o", self.out / name], "is a .tar or a .tar.zst")
               for name in ("a.zip", "a.tar.gz", "a.zst", "a.squashfs")),
